@@ -1,0 +1,1 @@
+//! Kubernetes' API machinery: kinds, client, informers and, behind features, the API server.

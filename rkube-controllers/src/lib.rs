@@ -1,0 +1,1 @@
+//! The reconciler runtime and the built-in controllers.

@@ -1,0 +1,1 @@
+//! Addresses, services and the networks of pods.

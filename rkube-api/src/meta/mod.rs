@@ -1,0 +1,3 @@
+//! Metadata and what belongs to every object.
+
+pub mod validation;

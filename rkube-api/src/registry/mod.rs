@@ -1,0 +1,18 @@
+//! What the server knows of each resource: [`Definition`] values. Routes, discovery, OpenAPI, tables,
+//! watch and RBAC names all derive from them; nothing else in rkube matches on the name of a kind.
+//!
+//! A kind of the server is one file in `kinds/` that builds a `Definition`; a host program or a custom
+//! resource adds one at run time with [`Registry::add`].
+
+mod age;
+mod definition;
+mod snapshot;
+
+pub use age::human_duration;
+
+pub use definition::{
+    Builder, Cell, Column, ColumnFn, Convert, Decode, Definition, FieldFn, Hook, Hook2, Names, Scale, Scope,
+    Selectable, StatusStrategy, Strategy, Subresource, SubresourceKind, ValidateFn, ValidateUpdateFn,
+    Version,
+};
+pub use snapshot::{Registry, RegistryError, Resolved, Snapshot};

@@ -16,6 +16,7 @@
 pub mod client;
 pub mod context;
 pub mod error;
+pub mod fields;
 pub mod kinds;
 pub mod meta;
 pub mod object;

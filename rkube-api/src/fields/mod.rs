@@ -1,0 +1,22 @@
+//! One table of types: what fields a kind has, of what type, and how its lists and maps merge.
+//!
+//! Strict validation, strategic merge, apply, OpenAPI and custom resources read it. The built-in types come
+//! from k8s-openapi's own schemas, joined with the list types and keys that those lack (`facts.txt`);
+//! custom types from the OpenAPI v3 schema of their definition.
+//!
+//! ```
+//! use rkube_api::fields::{schema_of, ListShape};
+//! let pod = schema_of("io.k8s.api.core.v1.Pod").expect("a built-in type").root();
+//! let containers = pod.child("spec").and_then(|s| s.child("containers")).expect("a field");
+//! assert_eq!(containers.list_shape(), &ListShape::Map(vec!["name".into()]));
+//! ```
+
+mod builtin;
+pub mod facts;
+mod schema;
+mod strict;
+pub mod structural;
+
+pub use builtin::{schema_of, type_names};
+pub use schema::{Field, Kind, ListShape, NodeId, ObjectType, Patch, Schema, SchemaRef};
+pub use strict::unknown_fields;

@@ -1,0 +1,4 @@
+//! Placeholder
+/// Rules of a structural schema.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {}

@@ -1,0 +1,89 @@
+use super::Shared;
+use crate::{Key, ListOptions, Page, Prefix, Read, Revision, StoreError, Value};
+
+/// How many keys are looked at with the lock held: writers wait for some tens of microseconds at most.
+const STEPS: usize = 512;
+/// After how many such pieces other tasks are let in.
+const PIECES: usize = 8;
+
+impl<V: Value> Shared<V> {
+    pub(super) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Read<V>, StoreError> {
+        self.expire();
+        let state = self.state.read();
+        let revision = state.readable(at)?;
+        let stored = state.get(key, revision);
+        drop(state);
+        let Some(stored) = stored else { return Ok(Read { entry: None, revision }) };
+        let cold = stored.is_cold();
+        let entry = stored.load(&self.codec)?;
+        if cold && at.is_none() {
+            self.warm(&entry);
+        }
+        Ok(Read { entry: Some(entry), revision })
+    }
+
+    pub(super) async fn list(&self, prefix: &Prefix, options: ListOptions) -> Result<Page<V>, StoreError> {
+        self.expire();
+        let pin = self.pin(options.at)?;
+        let limit = options.limit.unwrap_or(usize::MAX);
+        let (mut entries, mut after, mut pieces) = (Vec::new(), options.after, 0);
+        let mut stored = Vec::new();
+        while entries.len() < limit {
+            let wanted = (limit - entries.len()).min(STEPS);
+            after = {
+                let state = self.state.read();
+                state.scan(prefix, after.as_ref(), pin.revision, wanted, STEPS, &mut stored)
+            };
+            for stored in stored.drain(..) {
+                entries.push(stored.load(&self.codec)?);
+            }
+            if after.is_none() {
+                return Ok(Page { entries, revision: pin.revision, more: false, remaining: 0 });
+            }
+            breathe(&mut pieces).await;
+        }
+        let mut remaining = 0;
+        loop {
+            after = {
+                let state = self.state.read();
+                state.count(prefix, after.as_ref(), pin.revision, STEPS * 4, &mut remaining)
+            };
+            if after.is_none() {
+                return Ok(Page { entries, revision: pin.revision, more: remaining > 0, remaining });
+            }
+            breathe(&mut pieces).await;
+        }
+    }
+
+    /// Holds a revision readable until the guard is dropped.
+    fn pin(&self, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
+        let state = self.state.read();
+        let revision = state.readable(at)?;
+        *self.pins.lock().entry(revision).or_default() += 1;
+        Ok(Pin { shared: self, revision })
+    }
+}
+
+async fn breathe(pieces: &mut usize) {
+    *pieces += 1;
+    if pieces.is_multiple_of(PIECES) {
+        tokio::task::yield_now().await;
+    }
+}
+
+struct Pin<'a, V> {
+    shared: &'a Shared<V>,
+    revision: Revision,
+}
+
+impl<V> Drop for Pin<'_, V> {
+    fn drop(&mut self) {
+        let mut pins = self.shared.pins.lock();
+        if let Some(count) = pins.get_mut(&self.revision) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.revision);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The backends: what keeps the values.
+
+pub mod memory;

@@ -1,0 +1,255 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Codec;
+use super::record::{Body, Stored};
+use super::state::State;
+use crate::{Change, Check, Entry, Key, LeaseId, Limits, Op, Revision, StoreError, Txn, Value};
+
+/// Values that a transaction needs and that take long to get (decoded, copied), made outside of the lock.
+pub(crate) struct Prepared<V>(BTreeMap<Key, Ready<V>>);
+
+struct Ready<V> {
+    modified: Revision,
+    value: V,
+    /// Its own copy, to stamp with the revision of a deletion.
+    last: Option<V>,
+}
+
+impl<V: Value> Prepared<V> {
+    pub(crate) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Gets what [`Refusal::Unprepared`] asks for.
+    pub(crate) fn add(&mut self, needs: Vec<Need<V>>, codec: &Codec) -> Result<(), StoreError> {
+        for need in needs {
+            let entry = need.stored.load(codec)?;
+            let last = need.deletes.then(|| {
+                let mut last = entry.value.clone();
+                // The first stamp on a shared value copies it; the one inside the commit then costs nothing.
+                last.stamp(Revision::ZERO);
+                last
+            });
+            let ready = Ready { modified: entry.mod_revision, value: entry.value, last };
+            self.0.insert(entry.key, ready);
+        }
+        Ok(())
+    }
+
+    fn get(&self, key: &Key, modified: Revision) -> Option<&Ready<V>> {
+        self.0.get(key).filter(|ready| ready.modified == modified)
+    }
+
+    fn take(&mut self, key: &Key, modified: Revision) -> Option<Ready<V>> {
+        self.0.remove(key).filter(|ready| ready.modified == modified)
+    }
+}
+
+/// A value to prepare.
+pub(crate) struct Need<V> {
+    stored: Stored<V>,
+    deletes: bool,
+}
+
+/// Why a transaction cannot be applied (as it is).
+pub(crate) enum Refusal<V> {
+    Conflict { check: usize, current: Option<Stored<V>> },
+    Unprepared(Vec<Need<V>>),
+    LeaseNotFound(LeaseId),
+}
+
+/// A transaction that was applied.
+pub(crate) struct Applied<V> {
+    pub(crate) revision: Revision,
+    pub(crate) changes: Vec<Change<V>>,
+    /// Whether it took the revision, rather than changing nothing.
+    pub(crate) changed: bool,
+}
+
+/// What can be told of a transaction without looking at any state.
+pub(crate) fn validate<V: Value>(txn: &Txn<V>, limits: &Limits) -> Result<(), StoreError> {
+    let operations = txn.ops.len().max(txn.checks.len());
+    if operations > limits.operations {
+        return Err(StoreError::TooManyOperations { operations, limit: limits.operations });
+    }
+    for key in txn.checks.iter().map(Check::key).chain(txn.ops.iter().map(Op::key)) {
+        let bytes = key.as_str().len();
+        if bytes == 0 {
+            return Err(StoreError::EmptyKey);
+        }
+        if bytes > limits.key_bytes {
+            return Err(StoreError::TooLarge { what: "key", bytes, limit: limits.key_bytes });
+        }
+    }
+    if txn.ops.len() > 1 {
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = txn.ops.iter().map(Op::key).find(|key| !seen.insert(*key)) {
+            return Err(StoreError::DuplicateKey(twice.clone()));
+        }
+    }
+    validate_size(txn, limits)
+}
+
+/// Objects are weighed; only where that comes near the limit is the size in bytes taken exactly.
+fn validate_size<V: Value>(txn: &Txn<V>, limits: &Limits) -> Result<(), StoreError> {
+    let puts = || {
+        txn.ops.iter().filter_map(|op| match op {
+            Op::Put { key, value, .. } => Some((key, value)),
+            Op::Delete { .. } => None,
+        })
+    };
+    let keys: usize = txn.ops.iter().map(|op| op.key().as_str().len()).sum();
+    let most = puts().map(|(_, value)| value.weight()).fold(keys, usize::saturating_add);
+    if most <= limits.value_bytes.min(limits.transaction_bytes) / 8 {
+        return Ok(());
+    }
+    let mut sum = keys;
+    for (key, value) in puts() {
+        let encoded = value.encode().map_err(|source| StoreError::Codec { key: key.clone(), source })?;
+        if encoded.len() > limits.value_bytes {
+            let limit = limits.value_bytes;
+            return Err(StoreError::TooLarge { what: "value", bytes: encoded.len(), limit });
+        }
+        sum = sum.saturating_add(encoded.len());
+    }
+    if sum > limits.transaction_bytes {
+        let limit = limits.transaction_bytes;
+        return Err(StoreError::TooLarge { what: "transaction", bytes: sum, limit });
+    }
+    Ok(())
+}
+
+impl<V: Value> State<V> {
+    /// Judges a transaction: whether [`State::apply`] may follow, with nothing in between.
+    pub(crate) fn examine(&self, txn: &Txn<V>, prepared: &Prepared<V>) -> Result<(), Refusal<V>> {
+        for (check, condition) in txn.checks.iter().enumerate() {
+            let current = self.current(condition.key());
+            if !condition.holds(current.map(|version| version.modified)) {
+                let current = current.and_then(|version| version.stored(condition.key()));
+                return Err(Refusal::Conflict { check, current });
+            }
+        }
+        for op in &txn.ops {
+            if let Op::Put { lease: Some(id), .. } = op
+                && !self.leases.exists(*id)
+            {
+                return Err(Refusal::LeaseNotFound(*id));
+            }
+        }
+        let needs: Vec<_> = txn.ops.iter().filter_map(|op| self.need(op, prepared)).collect();
+        if needs.is_empty() { Ok(()) } else { Err(Refusal::Unprepared(needs)) }
+    }
+
+    /// The operations of the end of a lease, or `None` if it is over.
+    pub(crate) fn end_of_lease(&self, id: LeaseId) -> Option<Txn<V>> {
+        let ops = self.leases.keys(id)?.map(|key| Op::Delete { key: key.clone() }).collect();
+        Some(Txn { checks: Vec::new(), ops })
+    }
+
+    /// Takes a lease away whose keys are deleted.
+    pub(crate) fn end_lease(&mut self, id: LeaseId) {
+        self.leases.end(id);
+    }
+
+    /// The value that an operation replaces, if it takes work to get: it is cold, or is to be deleted.
+    fn need(&self, op: &Op<V>, prepared: &Prepared<V>) -> Option<Need<V>> {
+        let deletes = matches!(op, Op::Delete { .. });
+        if !deletes && !self.has_cold {
+            return None;
+        }
+        let version = self.current(op.key())?;
+        if !deletes && version.object().is_some() || prepared.get(op.key(), version.modified).is_some() {
+            return None;
+        }
+        Some(Need { stored: version.stored(op.key())?, deletes })
+    }
+
+    /// Does the operations of a transaction that [`State::examine`] has just passed.
+    pub(crate) fn apply(
+        &mut self,
+        ops: Vec<Op<V>>,
+        weights: &[u32],
+        mut prepared: Prepared<V>,
+    ) -> Applied<V> {
+        let changed = ops.iter().any(|op| match op {
+            Op::Put { .. } => true,
+            Op::Delete { key } => self.current(key).is_some(),
+        });
+        if !changed {
+            let none = |_| Change::Delete { previous: None, last: None };
+            return Applied { revision: self.head, changes: ops.into_iter().map(none).collect(), changed };
+        }
+        self.head = self.head.next();
+        let mut written = Vec::new();
+        let one = ops.len() == 1;
+        let changes = ops
+            .into_iter()
+            .zip(weights)
+            .map(|(op, weight)| match op {
+                Op::Put { key, value, lease } => self.put(key, value, lease, *weight, &mut prepared),
+                Op::Delete { key } => self.delete(key, &mut prepared),
+            })
+            .inspect(|change| {
+                if !one {
+                    written.extend(change.key().cloned())
+                }
+            })
+            .collect::<Vec<_>>();
+        match changes.first().and_then(Change::key) {
+            Some(key) if one => self.log.push_one(key.clone()),
+            _ => self.log.push(written),
+        }
+        Applied { revision: self.head, changes, changed }
+    }
+
+    fn put(
+        &mut self,
+        key: Key,
+        mut value: V,
+        lease: Option<LeaseId>,
+        weight: u32,
+        prepared: &mut Prepared<V>,
+    ) -> Change<V> {
+        value.stamp(self.head);
+        let previous = self.previous(&key, prepared).map(|(entry, _)| entry);
+        let key = self.write(key, Body::Object(value.clone()), lease, weight);
+        let (create_revision, version) = match &previous {
+            Some(entry) => (entry.create_revision, entry.version + 1),
+            None => (self.head, 1),
+        };
+        let entry = Entry { key, value, create_revision, mod_revision: self.head, version, lease };
+        Change::Put { entry, previous }
+    }
+
+    fn delete(&mut self, key: Key, prepared: &mut Prepared<V>) -> Change<V> {
+        let Some((previous, last)) = self.previous(&key, prepared) else {
+            return Change::Delete { previous: None, last: None };
+        };
+        let mut last = last.unwrap_or_else(|| previous.value.clone());
+        last.stamp(self.head);
+        self.write(key, Body::Gone, None, 0);
+        Change::Delete { previous: Some(previous), last: Some(last) }
+    }
+
+    /// The present entry of a key, with its own copy of the value if one was prepared.
+    fn previous(&self, key: &Key, prepared: &mut Prepared<V>) -> Option<(Entry<V>, Option<V>)> {
+        let (key, record) = self.index.get_key_value(key)?;
+        let version = &record.current;
+        if version.is_gone() {
+            return None;
+        }
+        let (value, last) = match prepared.take(key, version.modified) {
+            Some(ready) => (ready.value, ready.last),
+            None => (version.object()?.clone(), None),
+        };
+        let entry = Entry {
+            key: key.clone(),
+            value,
+            create_revision: version.created,
+            mod_revision: version.modified,
+            version: version.version,
+            lease: version.lease,
+        };
+        Some((entry, last))
+    }
+}

@@ -1,0 +1,14 @@
+//! For implementors of a backend: the suite that every backend passes, a plain reference model, a
+//! recorder and checker of histories. Feature `testing`.
+//!
+//! ```
+//! use rkube_store::{Revision, Value, testing::Text};
+//! let mut text = Text::new("hello");
+//! text.stamp(Revision(7));
+//! assert_eq!(Text::decode(&text.encode().unwrap()).unwrap().as_str(), "hello");
+//! assert_eq!(text.revision(), Revision(7));
+//! ```
+
+mod text;
+
+pub use text::Text;

@@ -1,0 +1,3 @@
+//! The store from outside: one entry point, a module a subject.
+
+mod basics;

@@ -5,12 +5,22 @@
 //! with caches and indexes, work queues, an event recorder and leader election, one module each.
 
 mod api;
+mod cache;
+mod events;
+mod informer;
+mod key;
 mod params;
+mod work_queue;
 
 use std::sync::Arc;
 
 pub use api::{Api, KindWatchEvent, KindWatchStream, ObjectList};
+pub use cache::Cache;
+pub use events::{EventKind, EventRecorder};
+pub use informer::{Change, Informer, Informers, Scope};
+pub use key::ObjectKey;
 pub use params::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precondition, WatchParams};
+pub use work_queue::{Backoff, WorkQueue};
 
 use crate::{
     context::Context,

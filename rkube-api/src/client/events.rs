@@ -1,0 +1,212 @@
+//! The event recorder: tells users, by Event objects, what a component did to an object.
+//!
+//! Repeats of one event become a count on one object, and one source cannot flood an object with them
+//! (25 at once, then one in five minutes), as in client-go's correlator.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use serde_json::json;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Api, Client, Patch, PatchParams, PostParams};
+use crate::{context::Context, error::ApiError, object::Kind};
+
+/// `type` of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventKind {
+    /// As things should be.
+    Normal,
+    /// As things should not be.
+    Warning,
+}
+
+impl EventKind {
+    /// As in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// How many events may wait to be written before further ones are dropped.
+const WAITING: usize = 1000;
+/// How many different events are remembered to count repeats.
+const REMEMBERED: usize = 4096;
+/// Events that one source may write of one object at once, and how long until it may write one more.
+const BURST: (u32, Duration) = (25, Duration::from_secs(300));
+
+/// Records events for one component. Clones share the queue; recording never waits.
+///
+/// ```no_run
+/// # use k8s_openapi::api::core::v1::Pod;
+/// # use rkube_api::client::{Client, EventKind, EventRecorder};
+/// # fn example(client: &Client, pod: &Pod) {
+/// let recorder = EventRecorder::new(client, "my-controller");
+/// recorder.record(pod, EventKind::Normal, "Created", "Create", "Created it".into());
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct EventRecorder {
+    sender: mpsc::Sender<Event>,
+    component: Arc<str>,
+    context: Context,
+}
+
+impl EventRecorder {
+    /// A recorder that writes with `client`. It starts a task, so it needs a tokio runtime.
+    pub fn new(client: &Client, component: impl Into<Arc<str>>) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let component = component.into();
+        let writer = Writer {
+            client: client.clone(),
+            seen: BTreeMap::new(),
+            budgets: BTreeMap::new(),
+            names: client.context().rng.fork(&component),
+        };
+        client.context().spawner.spawn("event-recorder", writer.run(receiver));
+        Self { sender, component, context: client.context().clone() }
+    }
+
+    /// Records that something happened to `regarding`. `action` says what the component did, `note` is
+    /// the sentence for people.
+    pub fn record<K: Kind>(&self, regarding: &K, kind: EventKind, reason: &str, action: &str, note: String) {
+        let meta = regarding.metadata();
+        let now = self.context.clock.now();
+        let namespace = meta.namespace.clone().unwrap_or_else(|| "default".into());
+        let event = Event {
+            metadata: ObjectMeta { namespace: Some(namespace), ..ObjectMeta::default() },
+            involved_object: ObjectReference {
+                api_version: Some(K::API_VERSION.into()),
+                kind: Some(K::KIND.into()),
+                name: meta.name.clone(),
+                namespace: meta.namespace.clone(),
+                uid: meta.uid.clone(),
+                resource_version: meta.resource_version.clone(),
+                field_path: None,
+            },
+            type_: Some(kind.as_str().into()),
+            reason: Some(reason.into()),
+            action: (!action.is_empty()).then(|| action.into()),
+            message: Some(note),
+            source: Some(EventSource { component: Some(self.component.to_string()), host: None }),
+            reporting_component: Some(self.component.to_string()),
+            count: Some(1),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            ..Event::default()
+        };
+        if self.sender.try_send(event).is_err() {
+            tracing::debug!(component = %self.component, reason, "too many events wait; one was dropped");
+        }
+    }
+}
+
+type Repeat = (String, String, String, String, String);
+
+/// What makes two events repeats of one: object, component, type, reason and message.
+fn repeat_key(event: &Event) -> Repeat {
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    (
+        subject(event),
+        text(&event.reporting_component),
+        text(&event.type_),
+        text(&event.reason),
+        text(&event.message),
+    )
+}
+
+fn subject(event: &Event) -> String {
+    let object = &event.involved_object;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    let parts = [&object.kind, &object.namespace, &object.name, &object.uid].map(text);
+    parts.join("/")
+}
+
+struct Known {
+    namespace: String,
+    name: String,
+    count: i32,
+    last: Instant,
+}
+
+struct Writer {
+    client: Client,
+    seen: BTreeMap<Repeat, Known>,
+    budgets: BTreeMap<String, (u32, Instant)>,
+    names: crate::context::Rng,
+}
+
+impl Writer {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Event>) {
+        while let Some(event) = receiver.recv().await {
+            if !self.within_budget(subject(&event)) {
+                continue;
+            }
+            if let Err(error) = self.write(event).await {
+                // As in client-go: an event that the server refuses is not worth a retry.
+                tracing::debug!(%error, "an event was not written");
+            }
+        }
+    }
+
+    fn within_budget(&mut self, subject: String) -> bool {
+        let now = Instant::now();
+        if self.budgets.len() >= REMEMBERED {
+            self.budgets.retain(|_, (used, since)| now.duration_since(*since) < BURST.1 * *used);
+        }
+        let (used, since) = self.budgets.entry(subject).or_insert((0, now));
+        let regained = (now.duration_since(*since).as_secs() / BURST.1.as_secs()).min(u64::from(*used));
+        *used -= u32::try_from(regained).unwrap_or(*used);
+        *since += BURST.1 * u32::try_from(regained).unwrap_or_default();
+        if *used >= BURST.0 {
+            return false;
+        }
+        *used += 1;
+        true
+    }
+
+    async fn write(&mut self, mut event: Event) -> Result<(), ApiError> {
+        let key = repeat_key(&event);
+        if let Some(known) = self.seen.get_mut(&key) {
+            known.count += 1;
+            known.last = Instant::now();
+            let changes = Patch::Merge(json!({
+                "count": known.count,
+                "lastTimestamp": event.last_timestamp,
+            }));
+            let api: Api<Event> = Api::namespaced(self.client.clone(), known.namespace.clone());
+            match api.patch(&known.name, &PatchParams::default(), &changes).await {
+                // It went away by its time to live: begin anew.
+                Err(ApiError::NotFound { .. }) => {}
+                other => return other.map(|_| ()),
+            }
+        }
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let object = event.involved_object.name.clone().unwrap_or_default();
+        let name = format!("{object}.{:016x}", self.names.next_u64());
+        event.metadata.name = Some(name.clone());
+        let first: Option<Time> = event.last_timestamp.clone();
+        event.first_timestamp = first;
+        if self.seen.len() >= REMEMBERED {
+            self.forget_oldest();
+        }
+        self.seen.insert(key, Known { namespace: namespace.clone(), name, count: 1, last: Instant::now() });
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        api.create(&PostParams::default(), event).await.map(|_| ())
+    }
+
+    /// Drops the older half of what is remembered.
+    fn forget_oldest(&mut self) {
+        let mut times: Vec<Instant> = self.seen.values().map(|known| known.last).collect();
+        times.sort_unstable();
+        if let Some(&middle) = times.get(times.len() / 2) {
+            self.seen.retain(|_, known| known.last > middle);
+        }
+    }
+}

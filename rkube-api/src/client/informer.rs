@@ -1,0 +1,322 @@
+//! Informers: a cache that a watch keeps current, shared by all who ask for the same objects.
+//!
+//! ```no_run
+//! # use k8s_openapi::api::core::v1::Pod;
+//! # use rkube_api::client::{Change, Client, Informers};
+//! # async fn example(client: Client) {
+//! let informers = Informers::new(client);
+//! let pods = informers.get::<Pod>();
+//! pods.on_change(|change: &Change<Pod>| println!("{:?}", change.object().metadata.name));
+//! pods.synced().await;
+//! println!("{} pods", pods.cache().len());
+//! # }
+//! ```
+
+use std::{
+    any::{Any, TypeId},
+    collections::BTreeMap,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::{sync::watch, time::Instant};
+
+use super::{Api, Cache, Client, KindWatchEvent, ListParams, ObjectKey, WatchParams};
+use crate::{error::ApiError, object::Kind};
+
+/// Which objects of a kind an informer follows; all unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Scope {
+    /// Only those of one namespace.
+    pub namespace: Option<String>,
+    /// Only those that a label selector selects.
+    pub labels: String,
+    /// Only those that a field selector selects.
+    pub fields: String,
+}
+
+/// A change that an informer saw.
+#[derive(Clone, Debug)]
+pub enum Change<K> {
+    /// The object is new.
+    Added(Arc<K>),
+    /// The object has changed.
+    Updated {
+        /// What it was.
+        old: Arc<K>,
+        /// What it is.
+        new: Arc<K>,
+    },
+    /// The object is gone; this is its last known state.
+    Deleted(Arc<K>),
+}
+
+impl<K> Change<K> {
+    /// The object: as it is now, or as it last was.
+    pub fn object(&self) -> &Arc<K> {
+        match self {
+            Self::Added(object) | Self::Updated { new: object, .. } | Self::Deleted(object) => object,
+        }
+    }
+}
+
+/// The informers of one client: whoever asks for the same objects shares one watch and one cache.
+#[derive(Clone)]
+pub struct Informers {
+    client: Client,
+    running: Arc<Mutex<BTreeMap<(TypeId, Scope), Running>>>,
+}
+
+struct Running {
+    informer: Arc<dyn Any + Send + Sync>,
+    synced: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Informers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Informers({} running)", self.running.lock().len())
+    }
+}
+
+impl Informers {
+    /// No informers yet.
+    pub fn new(client: Client) -> Self {
+        Self { client, running: Arc::default() }
+    }
+
+    /// The client that they watch with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The informer of all objects of a kind, started at the first call (which needs a tokio runtime).
+    pub fn get<K: Kind>(&self) -> Informer<K> {
+        self.get_scoped(Scope::default())
+    }
+
+    /// The informer of some objects of a kind, started at the first call.
+    pub fn get_scoped<K: Kind>(&self, scope: Scope) -> Informer<K> {
+        let mut running = self.running.lock();
+        let key = (TypeId::of::<K>(), scope.clone());
+        if let Some(found) = running.get(&key)
+            && let Ok(inner) = found.informer.clone().downcast::<Inner<K>>()
+        {
+            return Informer(inner);
+        }
+        let (synced, receiver) = watch::channel(false);
+        let inner = Arc::new(Inner { cache: Cache::default(), handlers: Mutex::default(), synced });
+        running.insert(key, Running { informer: inner.clone(), synced: receiver });
+        let reflector = Reflector { api: api(&self.client, &scope), scope, inner: inner.clone() };
+        self.client.context().spawner.spawn("informer", reflector.run());
+        Informer(inner)
+    }
+
+    /// Waits until every informer started so far has seen the whole of its kind once.
+    pub async fn synced(&self) {
+        let waiting: Vec<_> = self.running.lock().values().map(|running| running.synced.clone()).collect();
+        for mut synced in waiting {
+            // The sender lives in the informer, which the map holds.
+            let _ = synced.wait_for(|synced| *synced).await;
+        }
+    }
+}
+
+fn api<K: Kind>(client: &Client, scope: &Scope) -> Api<K> {
+    match &scope.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace.clone()),
+        None => Api::all(client.clone()),
+    }
+}
+
+type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
+
+struct Inner<K> {
+    cache: Cache<K>,
+    /// Held while a change is applied and told, so that every handler sees every change once, in order.
+    handlers: Mutex<Vec<Handler<K>>>,
+    synced: watch::Sender<bool>,
+}
+
+/// A cache of one kind's objects and the news of their changes. Clones share both.
+pub struct Informer<K>(Arc<Inner<K>>);
+
+impl<K> Clone for Informer<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K: Kind> std::fmt::Debug for Informer<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Informer<{}>({:?})", K::KIND, self.0.cache)
+    }
+}
+
+impl<K: Kind> Informer<K> {
+    /// The objects.
+    pub fn cache(&self) -> &Cache<K> {
+        &self.0.cache
+    }
+
+    /// Waits until the cache has held the whole of its kind once.
+    pub async fn synced(&self) {
+        // The sender is in `self`.
+        let _ = self.0.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// Whether the cache has held the whole of its kind once.
+    pub fn has_synced(&self) -> bool {
+        *self.0.synced.borrow()
+    }
+
+    /// Tells `handler` of every change, in order, after the cache has it; what is cached already comes
+    /// first, as added. Handlers run one after the other in the informer's task: they put keys into
+    /// queues and return. A handler must not register another on the same informer.
+    pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
+        let mut handlers = self.0.handlers.lock();
+        for object in self.0.cache.list() {
+            handler(&Change::Added(object));
+        }
+        handlers.push(Box::new(handler));
+    }
+}
+
+impl<K: Kind> Inner<K> {
+    fn put(&self, object: Arc<K>) {
+        let handlers = self.handlers.lock();
+        let change = match self.cache.insert(object.clone()) {
+            // A relist or a resumed watch may show what is known.
+            Some(old) if old.metadata().resource_version == object.metadata().resource_version => return,
+            Some(old) if old.metadata().uid != object.metadata().uid => {
+                handlers.iter().for_each(|tell| tell(&Change::Deleted(old.clone())));
+                Change::Added(object)
+            }
+            Some(old) => Change::Updated { old, new: object },
+            None => Change::Added(object),
+        };
+        handlers.iter().for_each(|tell| tell(&change));
+    }
+
+    fn remove(&self, key: &ObjectKey, last: Option<Arc<K>>) {
+        let handlers = self.handlers.lock();
+        if let Some(old) = self.cache.remove(key) {
+            let change = Change::Deleted(last.unwrap_or(old));
+            handlers.iter().for_each(|tell| tell(&change));
+        }
+    }
+}
+
+/// First and longest pause between tries, as client-go's reflector has them.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(30));
+const PAGE: u64 = 500;
+/// A watch that ends sooner than this counts as a failure.
+const SHORT: Duration = Duration::from_secs(1);
+
+struct Reflector<K> {
+    api: Api<K>,
+    scope: Scope,
+    inner: Arc<Inner<K>>,
+}
+
+impl<K: Kind> Reflector<K> {
+    async fn run(self) {
+        let rng = self.api.client().context().rng.fork(K::KIND);
+        let mut pause = PAUSE.0;
+        let mut version: Option<String> = None;
+        loop {
+            let began = Instant::now();
+            let after = version.take();
+            let watched = after.is_some();
+            let outcome = match after {
+                None => self.list().await,
+                Some(after) => self.watch(after).await,
+            };
+            match outcome {
+                Ok(reached) => {
+                    version = Some(reached);
+                    if !watched || began.elapsed() >= SHORT {
+                        pause = PAUSE.0;
+                        continue;
+                    }
+                    // A server that ends every watch at once must not be asked in a tight loop.
+                }
+                Err((reached, error)) => {
+                    tracing::debug!(kind = K::KIND, %error, "informer starts again");
+                    // An expired version means to list anew, at once; after any other error the watch
+                    // goes on from where it was.
+                    if matches!(error, ApiError::Expired { .. }) {
+                        continue;
+                    }
+                    version = reached;
+                }
+            }
+            tokio::time::sleep(pause.mul_f64(1.0 + rng.fraction())).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+    }
+
+    /// Reads everything; gives the version that was read.
+    async fn list(&self) -> Result<String, (Option<String>, ApiError)> {
+        let mut gone = self.inner.cache.keys();
+        let mut params =
+            ListParams::default().labels(&*self.scope.labels).fields(&*self.scope.fields).limit(PAGE);
+        loop {
+            let page = self.api.list(&params).await.map_err(|error| (None, error))?;
+            for object in page.items {
+                gone.remove(&ObjectKey::of(&*object));
+                self.inner.put(object);
+            }
+            match page.continue_token {
+                Some(token) => params = params.continue_from(token),
+                None => {
+                    gone.iter().for_each(|key| self.inner.remove(key, None));
+                    self.inner.synced.send_replace(true);
+                    return Ok(page.resource_version);
+                }
+            }
+        }
+    }
+
+    /// Follows changes after a version; gives the version reached when the server ended the watch.
+    async fn watch(&self, after: String) -> Result<String, (Option<String>, ApiError)> {
+        let params = WatchParams {
+            labels: self.scope.labels.clone(),
+            fields: self.scope.fields.clone(),
+            ..WatchParams::after(after.clone()).bookmarks()
+        };
+        let mut reached = after;
+        let mut events = match self.api.watch(&params).await {
+            Ok(events) => events,
+            Err(error) => return Err((Some(reached), error)),
+        };
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => self.apply(event, &mut reached),
+                Err(error) => return Err((Some(reached), error)),
+            }
+        }
+        Ok(reached)
+    }
+
+    fn apply(&self, event: KindWatchEvent<K>, reached: &mut String) {
+        let object = match event {
+            KindWatchEvent::Added(object) | KindWatchEvent::Modified(object) => {
+                self.inner.put(object.clone());
+                object
+            }
+            KindWatchEvent::Deleted(object) => {
+                self.inner.remove(&ObjectKey::of(&*object), Some(object.clone()));
+                object
+            }
+            KindWatchEvent::Bookmark { resource_version, .. } => {
+                *reached = resource_version;
+                return;
+            }
+        };
+        if let Some(version) = &object.metadata().resource_version {
+            reached.clone_from(version);
+        }
+    }
+}

@@ -5,7 +5,12 @@
 //! assert!(rkube_api::kinds::all().iter().any(|definition| definition.names.kind == "ConfigMap"));
 //! ```
 
+pub mod apps;
+pub mod coordination;
 pub mod core;
+pub mod discovery;
+pub mod scheduling;
+mod shared;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -17,7 +22,21 @@ use crate::{
 
 /// Every built-in kind. A kind that is not in this list is not served.
 pub fn all() -> Vec<Definition> {
-    vec![core::config_map::definition()]
+    vec![
+        apps::deployment::definition(),
+        apps::replica_set::definition(),
+        coordination::lease::definition(),
+        core::config_map::definition(),
+        core::event::definition(),
+        core::namespace::definition(),
+        core::node::definition(),
+        core::pod::definition(),
+        core::secret::definition(),
+        core::service::definition(),
+        core::service_account::definition(),
+        discovery::endpoint_slice::definition(),
+        scheduling::priority_class::definition(),
+    ]
 }
 
 /// The part of an object that says what it is.
@@ -53,5 +72,53 @@ pub fn decode(bytes: &Bytes) -> Result<Object, ObjectError> {
     match HUBS.get(&(what.api_version.into_owned(), what.kind.into_owned())) {
         Some(decode) => decode(value),
         None => Object::dynamic_from_value(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Registry;
+
+    /// `config_map` for ConfigMap: the name of a kind's file.
+    fn file_name(kind: &str) -> String {
+        let mut name = String::new();
+        for (at, letter) in kind.char_indices() {
+            if letter.is_ascii_uppercase() && at > 0 {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+
+    #[test]
+    fn every_file_of_a_kind_is_in_the_list() {
+        let mut files = Vec::new();
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kinds");
+        for group in std::fs::read_dir(root).unwrap().map(Result::unwrap) {
+            if !group.file_type().unwrap().is_dir() || group.file_name() == "shared" {
+                continue;
+            }
+            for file in std::fs::read_dir(group.path()).unwrap().map(Result::unwrap) {
+                let name = file.file_name().into_string().unwrap();
+                let name = name.trim_end_matches(".rs").to_owned();
+                if name != "mod" {
+                    files.push(name);
+                }
+            }
+        }
+        let mut listed: Vec<String> =
+            all().iter().map(|definition| file_name(&definition.names.kind)).collect();
+        files.sort();
+        listed.sort();
+        assert_eq!(files, listed);
+    }
+
+    #[test]
+    fn all_kinds_fit_in_one_registry() {
+        let registry = Registry::new(all()).unwrap();
+        assert!(registry.snapshot().resolve("events.k8s.io", "v1", "events").is_some());
+        assert!(registry.snapshot().resolve("", "v1", "events").unwrap().is_hub());
     }
 }

@@ -8,7 +8,11 @@ use serde_json::Value;
 
 use crate::{
     error::{ApiError, Cause},
-    meta::validation::ErrorList,
+    meta::{
+        names::{NameCheck, name_is_subdomain},
+        object_meta::{validate_object_meta, validate_object_meta_update},
+        validation::{ErrorList, FieldPath},
+    },
     object::{Body, Kind, Object, ObjectError},
     request::Verb,
 };
@@ -180,8 +184,8 @@ pub struct Strategy {
     /// The grace period of a delete that names none, in seconds; `None` deletes at once.
     /// It sees the grace period asked for and may shorten it (an unscheduled pod: 0).
     pub grace_period: Option<Arc<dyn Fn(&Object, Option<i64>) -> i64 + Send + Sync>>,
-    /// Finalizers that a new object gets (a namespace's `kubernetes` is in its spec: see its definition).
-    pub validate_name: Option<fn(&str) -> Result<(), String>>,
+    /// What names the kind allows (a DNS subdomain, if `None`).
+    pub validate_name: Option<NameCheck>,
     /// Whether an update without resourceVersion goes through (line 19 of the semantics).
     pub unconditional_update: bool,
     /// Whether a PUT creates what does not exist.
@@ -263,6 +267,39 @@ impl Definition {
             SubresourceKind::Status(strategy) => Some(strategy),
             _ => None,
         })
+    }
+
+    /// All that is wrong with a new object: its metadata, then what the kind's own rules find.
+    pub fn validate_create(&self, object: &Object) -> ErrorList {
+        let check = self.strategy.validate_name.unwrap_or(name_is_subdomain);
+        let namespaced = self.scope == Scope::Namespaced;
+        let mut errors = validate_object_meta(object.meta(), namespaced, check, &FieldPath::new("metadata"));
+        if let Some(validate) = &self.strategy.validate {
+            errors.extend(validate(object));
+        }
+        errors
+    }
+
+    /// All that is wrong with a change: its metadata, what the kind's rules find in the new object and
+    /// in the difference. The new object must carry the resourceVersion that it is to replace.
+    pub fn validate_update(&self, object: &Object, old: &Object) -> ErrorList {
+        let mut errors = validate_object_meta_update(object.meta(), old.meta(), &FieldPath::new("metadata"));
+        if let Some(validate) = &self.strategy.validate {
+            errors.extend(validate(object));
+        }
+        if let Some(validate) = &self.strategy.validate_update {
+            errors.extend(validate(object, old));
+        }
+        errors
+    }
+
+    /// All that is wrong with a change of the status; [`Definition::validate_update`] does not run besides.
+    pub fn validate_status_update(&self, object: &Object, old: &Object) -> ErrorList {
+        let mut errors = validate_object_meta_update(object.meta(), old.meta(), &FieldPath::new("metadata"));
+        if let Some(validate) = self.status().and_then(|status| status.validate_update.as_ref()) {
+            errors.extend(validate(object, old));
+        }
+        errors
     }
 
     /// 422 for an object of this kind.
@@ -439,8 +476,8 @@ impl<K: Kind> Builder<K> {
         self
     }
 
-    /// What names the kind allows, with Kubernetes' text on one it does not.
-    pub fn validate_name(mut self, check: fn(&str) -> Result<(), String>) -> Self {
+    /// What names the kind allows, if not every DNS subdomain; one of [`crate::meta::names`].
+    pub fn validate_name(mut self, check: NameCheck) -> Self {
         self.definition.strategy.validate_name = Some(check);
         self
     }

@@ -1,0 +1,4 @@
+//! The group `apps`.
+
+pub mod deployment;
+pub mod replica_set;

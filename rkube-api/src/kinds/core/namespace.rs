@@ -1,0 +1,86 @@
+//! Namespace. Semantics: <https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/>
+
+use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
+use serde_json::json;
+
+use crate::{
+    kinds::shared::text,
+    meta::{ErrorList, FieldError, FieldPath, names},
+    registry::Definition,
+    request::Verb,
+};
+
+/// The finalizer of a namespace's spec, held until its contents are gone.
+pub const FINALIZER: &str = "kubernetes";
+/// The label by which selectors can find a namespace by name.
+pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+const VERBS: [Verb; 7] =
+    [Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
+/// The definition of Namespace.
+pub fn definition() -> Definition {
+    Definition::of::<Namespace>()
+        .cluster()
+        .short(&["ns"])
+        .verbs(&VERBS)
+        .validate_name(names::name_is_label)
+        .default(label_with_name)
+        .prepare_create(prepare_create)
+        .prepare_update(prepare_update)
+        .status(|new, old| new.spec.clone_from(&old.spec), validate_status)
+        .handler("finalize", ("", "v1", "Namespace"), &[Verb::Update])
+        .selectable("status.phase", |namespace| Some(phase(namespace).to_owned()))
+        .column("Status", "string", "Whether the namespace is active or going away.", |namespace, _| {
+            json!(phase(namespace))
+        })
+        .age()
+        .build()
+}
+
+fn phase(namespace: &Namespace) -> &str {
+    namespace.status.as_ref().map_or("", |status| text(&status.phase))
+}
+
+fn label_with_name(namespace: &mut Namespace) {
+    if let Some(name) = namespace.metadata.name.as_ref().filter(|name| !name.is_empty()) {
+        let labels = namespace.metadata.labels.get_or_insert_default();
+        if labels.get(NAME_LABEL) != Some(name) {
+            labels.insert(NAME_LABEL.into(), name.clone());
+        }
+    }
+}
+
+fn prepare_create(namespace: &mut Namespace) {
+    label_with_name(namespace);
+    namespace.status = Some(NamespaceStatus { phase: Some("Active".into()), ..Default::default() });
+    let finalizers = namespace.spec.get_or_insert_default().finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+    }
+}
+
+fn prepare_update(new: &mut Namespace, old: &Namespace) {
+    new.spec.clone_from(&old.spec);
+    new.status.clone_from(&old.status);
+}
+
+fn validate_status(new: &Namespace, _old: &Namespace) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let status = FieldPath::new("status");
+    let deleted = new.metadata.deletion_timestamp.is_some();
+    match (deleted, phase(new)) {
+        (false, "Active") | (true, "Terminating") => {}
+        (false, phase) => errors.push(FieldError::invalid(
+            &status.child("Phase"),
+            phase,
+            "may only be 'Active' if `deletionTimestamp` is empty",
+        )),
+        (true, phase) => errors.push(FieldError::invalid(
+            &status.child("Phase"),
+            phase,
+            "may only be 'Terminating' if `deletionTimestamp` is not empty",
+        )),
+    }
+    errors
+}

@@ -20,6 +20,7 @@ pub mod fields;
 pub mod kinds;
 pub mod meta;
 pub mod object;
+pub mod patch;
 pub mod registry;
 pub mod request;
 

@@ -185,7 +185,7 @@ impl Builder {
         let mut field = Field { node, ..Field::default() };
         let Some(fact) = fact(type_name, name) else { return field };
         field.patch = fact.patch.clone();
-        field.default = fact.default.clone().map(Value::String);
+        field.default = fact.default.clone();
         field.granular = fact.shape == Some(Shape::Granular);
         match (&mut self.nodes[node.0 as usize].kind, &fact.shape) {
             (Kind::List { shape, .. }, Some(Shape::Set)) => *shape = ListShape::Set,

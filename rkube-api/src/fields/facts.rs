@@ -10,6 +10,8 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use serde_json::Value;
+
 use super::schema::Patch;
 
 /// How a list, map or object merges.
@@ -32,8 +34,8 @@ pub struct Fact {
     pub shape: Option<Shape>,
     /// How a strategic merge patch treats it.
     pub patch: Patch,
-    /// The value of a key that an item leaves out.
-    pub default: Option<String>,
+    /// Its value where it is left out; `{}` is an object that is always there.
+    pub default: Option<Value>,
 }
 
 type Facts = BTreeMap<&'static str, BTreeMap<&'static str, Fact>>;
@@ -61,7 +63,12 @@ fn merge(fact: &mut Fact, text: &str) {
         Some("granular") => fact.shape = Some(Shape::Granular),
         Some("set") => fact.shape = Some(Shape::Set),
         Some("map") => fact.shape = words.next().map(|keys| Shape::Map(list(keys))),
-        Some("default") => fact.default = words.next().map(str::to_string),
+        Some("default") => {
+            fact.default = words.next().map(|text| match text {
+                "{}" => Value::Object(Default::default()),
+                text => Value::String(text.to_string()),
+            })
+        }
         _ => {}
     }
     if let Some(patch) = words.next() {
@@ -109,9 +116,6 @@ mod tests {
         let ports = fact("io.k8s.api.core.v1.Container", "ports").unwrap();
         assert_eq!(ports.shape, Some(Shape::Map(vec!["containerPort".into(), "protocol".into()])));
         assert_eq!(ports.patch.merge_key.as_deref(), Some("containerPort"));
-        assert_eq!(
-            fact("io.k8s.api.core.v1.ServicePort", "protocol").unwrap().default.as_deref(),
-            Some("TCP")
-        );
+        assert_eq!(fact("io.k8s.api.core.v1.ServicePort", "protocol").unwrap().default, Some("TCP".into()));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::structural::Rules;
 
 /// Where a node stands in its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeId(pub(super) u32);
 
 /// How a strategic merge patch treats a field.
@@ -49,12 +49,6 @@ pub struct Field {
     pub default: Option<Value>,
     /// Merges field by field though its type is atomic.
     pub granular: bool,
-}
-
-impl Default for NodeId {
-    fn default() -> Self {
-        NodeId(0)
-    }
 }
 
 /// An object with known fields.

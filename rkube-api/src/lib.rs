@@ -13,6 +13,10 @@
 //! assert!(object.as_kind::<ConfigMap>().is_some());
 //! ```
 
+#[cfg(feature = "server")]
+pub mod admission;
+#[cfg(feature = "server")]
+pub mod alloc;
 pub mod client;
 pub mod codec;
 pub mod context;
@@ -22,7 +26,11 @@ pub mod kinds;
 pub mod meta;
 pub mod object;
 pub mod patch;
+#[cfg(feature = "server")]
+pub mod pipeline;
 pub mod registry;
 pub mod request;
+#[cfg(feature = "server")]
+mod subresources;
 
 pub use k8s_openapi;

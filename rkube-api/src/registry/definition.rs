@@ -184,6 +184,11 @@ pub struct Strategy {
     /// The grace period of a delete that names none, in seconds; `None` deletes at once.
     /// It sees the grace period asked for and may shorten it (an unscheduled pod: 0).
     pub grace_period: Option<Arc<dyn Fn(&Object, Option<i64>) -> i64 + Send + Sync>>,
+    /// Whether something in the object itself holds its deletion, as finalizers in the metadata do
+    /// (a namespace's spec.finalizers).
+    pub holds_deletion: Option<Arc<dyn Fn(&Object) -> bool + Send + Sync>>,
+    /// Changes an object whose deletion begins (a namespace's phase).
+    pub begin_deletion: Option<Hook>,
     /// What names the kind allows (a DNS subdomain, if `None`).
     pub validate_name: Option<NameCheck>,
     /// Whether an update without resourceVersion goes through (line 19 of the semantics).
@@ -479,6 +484,15 @@ impl<K: Kind> Builder<K> {
     /// What names the kind allows, if not every DNS subdomain; one of [`crate::meta::names`].
     pub fn validate_name(mut self, check: NameCheck) -> Self {
         self.definition.strategy.validate_name = Some(check);
+        self
+    }
+
+    /// Deletion waits while `holds` (a list of finalizers outside of the metadata); `begin` changes the
+    /// object when its deletion begins.
+    pub fn deletion(mut self, holds: fn(&K) -> bool, begin: fn(&mut K)) -> Self {
+        self.definition.strategy.holds_deletion =
+            Some(Arc::new(move |object| cast::<K>(object).is_some_and(holds)));
+        self.definition.strategy.begin_deletion = Some(hook(begin));
         self
     }
 

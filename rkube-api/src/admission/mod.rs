@@ -1,0 +1,238 @@
+//! Admission: plugins that may change or refuse a write, mutating first, then validating.
+//!
+//! One plugin a file, and [`all`]. A plugin from outside implements [`Admission`] and goes to
+//! [`crate::pipeline::Builder::admit`]. Admission runs inside the write's retry loop: when another writer
+//! came in between, all plugins run again on the new state.
+//!
+//! ```
+//! use async_trait::async_trait;
+//! use rkube_api::{admission::{Admission, AdmissionRequest}, error::ApiError};
+//!
+//! /// Marks what passes.
+//! struct Mark;
+//! #[async_trait]
+//! impl Admission for Mark {
+//!     fn name(&self) -> &'static str { "Mark" }
+//!     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+//!         if let Some(object) = request.object_mut() {
+//!             object.meta_mut().labels.get_or_insert_default().insert("marked".into(), "yes".into());
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! ```
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    context::Context,
+    error::{ApiError, Cause},
+    object::{Kind, Object},
+    pipeline::{Call, Reader, forbidden},
+    registry::Definition,
+    request::{Target, UserInfo},
+};
+
+/// Every built-in plugin, in the order in which they run.
+pub fn all() -> Vec<Arc<dyn Admission>> {
+    vec![]
+}
+
+/// What is done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// It is made.
+    Create,
+    /// It is changed.
+    Update,
+    /// It is removed.
+    Delete,
+    /// A subresource that is no object is used (eviction, exec).
+    Connect,
+}
+
+/// A plugin. Both phases default to letting everything pass.
+#[async_trait]
+pub trait Admission: Send + Sync + 'static {
+    /// Its name, for logs.
+    fn name(&self) -> &'static str;
+
+    /// Whether it has anything to say; asked first, so that a write does not wait for those that don't.
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        let _ = request;
+        true
+    }
+
+    /// May change the object, or refuse.
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        let _ = request;
+        Ok(())
+    }
+
+    /// May refuse the object as it will be stored.
+    async fn validate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        let _ = request;
+        Ok(())
+    }
+}
+
+/// A write, as admission sees it.
+pub struct AdmissionRequest<'a> {
+    call: &'a Call<'a>,
+    operation: Operation,
+    old: Option<Object>,
+    object: Option<Object>,
+    changed: bool,
+    warnings: Vec<String>,
+}
+
+impl<'a> AdmissionRequest<'a> {
+    pub(crate) fn new(
+        call: &'a Call<'a>,
+        operation: Operation,
+        old: Option<Object>,
+        object: Option<Object>,
+    ) -> Self {
+        Self { call, operation, old, object, changed: false, warnings: Vec::new() }
+    }
+
+    /// What is done.
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// Who does it.
+    pub fn user(&self) -> &'a UserInfo {
+        &self.call.user
+    }
+
+    /// To what.
+    pub fn target(&self) -> &'a Target {
+        &self.call.target
+    }
+
+    /// The resource.
+    pub fn definition(&self) -> &'a Definition {
+        self.call.definition()
+    }
+
+    /// Whether it is about this resource itself, no subresource of it.
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.definition().resource() == (group, plural) && self.call.subresource().is_none()
+    }
+
+    /// The namespace of the request; empty at the cluster scope.
+    pub fn namespace(&self) -> &str {
+        self.call.namespace()
+    }
+
+    /// The object's name; empty if it is to be generated.
+    pub fn name(&self) -> &str {
+        let object = self.object.as_ref().or(self.old.as_ref());
+        object.map_or_else(|| self.call.name(), Object::name)
+    }
+
+    /// Whether nothing will be kept.
+    pub fn dry_run(&self) -> bool {
+        self.call.options.dry_run
+    }
+
+    /// The object as it was, on update and delete.
+    pub fn old(&self) -> Option<&Object> {
+        self.old.as_ref()
+    }
+
+    /// The object as it is to be, on create and update; the hub version.
+    pub fn object(&self) -> Option<&Object> {
+        self.object.as_ref()
+    }
+
+    /// The object to change; its defaults are filled in again afterwards.
+    pub fn object_mut(&mut self) -> Option<&mut Object> {
+        self.changed = true;
+        self.object.as_mut()
+    }
+
+    /// The object as a `K`, if it is one.
+    pub fn as_kind<K: Kind>(&self) -> Option<&K> {
+        self.object.as_ref()?.as_kind()
+    }
+
+    /// The object as a `K` to change, if it is one.
+    pub fn as_kind_mut<K: Kind>(&mut self) -> Option<&mut K> {
+        self.as_kind::<K>()?;
+        self.object_mut()?.as_kind_mut()
+    }
+
+    /// Reads of what is stored.
+    pub fn reader(&self) -> &'a Reader {
+        self.call.server.reader()
+    }
+
+    /// Time, randomness and tasks.
+    pub fn context(&self) -> &'a Context {
+        self.call.server.context()
+    }
+
+    /// Tells the user something besides.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+
+    /// 403 for this write: `pods "a" is forbidden: <why>`.
+    pub fn forbidden(&self, why: &str) -> ApiError {
+        self.forbidden_because(why, Vec::new())
+    }
+
+    /// 403 with causes.
+    pub fn forbidden_because(&self, why: &str, causes: Vec<Cause>) -> ApiError {
+        forbidden(self.definition(), self.name(), why, causes)
+    }
+
+    pub(crate) fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// The object out of the request.
+    pub(crate) fn take_object(&mut self) -> Result<Object, ApiError> {
+        self.object.take().ok_or_else(|| ApiError::internal("admission lost the object"))
+    }
+
+    /// What plugins tell the user, behind what is there already.
+    pub(crate) fn take_warnings(&mut self, mut before: Vec<String>) -> Vec<String> {
+        for warning in self.warnings.drain(..) {
+            if !before.contains(&warning) {
+                before.push(warning);
+            }
+        }
+        before
+    }
+}
+
+/// Runs the mutating phase.
+pub(crate) async fn mutate(
+    plugins: &[Arc<dyn Admission>],
+    request: &mut AdmissionRequest<'_>,
+) -> Result<(), ApiError> {
+    for plugin in plugins {
+        if plugin.handles(request) {
+            plugin.admit(request).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs the validating phase.
+pub(crate) async fn validate(
+    plugins: &[Arc<dyn Admission>],
+    request: &mut AdmissionRequest<'_>,
+) -> Result<(), ApiError> {
+    for plugin in plugins {
+        if plugin.handles(request) {
+            plugin.validate(request).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What all stages after authorization share: who asks what of which resource, and how to answer.
+
+use std::sync::Arc;
+
+use rkube_store::{CommitError, Key, StoreError, WatchError};
+
+use super::{Server, keys};
+use crate::{
+    error::{ApiError, Cause},
+    meta::ErrorList,
+    object::Object,
+    registry::{Definition, Resolved, Scope},
+    request::{Options, Target, UserInfo, Verb},
+};
+
+/// One request on its way through the stages.
+pub(crate) struct Call<'s> {
+    pub(crate) server: &'s Server,
+    pub(crate) user: Arc<UserInfo>,
+    pub(crate) verb: Verb,
+    pub(crate) target: Target,
+    pub(crate) resource: Resolved,
+    pub(crate) options: Options,
+    pub(crate) user_agent: Arc<str>,
+}
+
+impl Call<'_> {
+    pub(crate) fn definition(&self) -> &Definition {
+        &self.resource.definition
+    }
+
+    /// The namespace of the request; empty at the cluster scope and for all namespaces.
+    pub(crate) fn namespace(&self) -> &str {
+        self.target.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The name in the request, empty if there is none.
+    pub(crate) fn name(&self) -> &str {
+        self.target.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn subresource(&self) -> Option<&str> {
+        self.target.subresource.as_deref()
+    }
+
+    /// The key of the object that the request names. What cannot be a name is not found.
+    pub(crate) fn key(&self) -> Result<Key, ApiError> {
+        let (namespace, name) = (self.namespace(), self.name());
+        let namespaced = self.definition().scope == Scope::Namespaced;
+        if !keys::is_segment(name) || (namespaced && !keys::is_segment(namespace)) {
+            return Err(self.not_found());
+        }
+        Ok(keys::object(self.definition(), namespace, name))
+    }
+
+    /// The name under which fields are managed: as asked, or the user agent up to its first `/`.
+    pub(crate) fn manager(&self) -> &str {
+        match self.options.field_manager.as_deref() {
+            Some(manager) if !manager.is_empty() => manager,
+            _ => self.user_agent.split('/').next().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> ApiError {
+        ApiError::not_found(&self.definition().names.group, &self.definition().names.plural, self.name())
+    }
+
+    pub(crate) fn already_exists(&self, name: &str) -> ApiError {
+        let names = &self.definition().names;
+        ApiError::AlreadyExists {
+            group: names.group.clone(),
+            resource: names.plural.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    pub(crate) fn conflict(&self, name: &str, message: impl Into<String>) -> ApiError {
+        let names = &self.definition().names;
+        ApiError::Conflict {
+            group: names.group.clone(),
+            resource: names.plural.clone(),
+            name: name.to_owned(),
+            message: message.into(),
+            causes: Vec::new(),
+        }
+    }
+
+    /// 409: somebody else was faster.
+    pub(crate) fn modified(&self, name: &str) -> ApiError {
+        self.conflict(
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    pub(crate) fn invalid(&self, name: &str, errors: &ErrorList) -> ApiError {
+        self.definition().invalid(name, errors)
+    }
+
+    /// An object of the hub version in the version that was asked for.
+    pub(crate) fn outgoing(&self, object: Object) -> Result<Object, ApiError> {
+        outgoing(&self.resource, object)
+    }
+}
+
+/// An object of the hub version in a version of its resource.
+pub(crate) fn outgoing(resource: &Resolved, object: Object) -> Result<Object, ApiError> {
+    match &resource.version().from_hub {
+        Some(convert) => Ok(convert(object)?),
+        None => Ok(object),
+    }
+}
+
+/// 403 for an object of a resource, in the words of a registry: `pods "a" is forbidden: ...`.
+pub(crate) fn forbidden(definition: &Definition, name: &str, why: &str, causes: Vec<Cause>) -> ApiError {
+    let names = &definition.names;
+    let qualified = match names.group.as_str() {
+        "" => names.plural.clone(),
+        group => format!("{}.{group}", names.plural),
+    };
+    ApiError::Forbidden {
+        group: names.group.clone(),
+        resource: names.plural.clone(),
+        name: name.to_owned(),
+        message: format!("{qualified} {name:?} is forbidden: {why}"),
+        causes,
+    }
+}
+
+/// What the store's refusal means to a client.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Compacted { .. } => ApiError::Expired {
+            message: "The resourceVersion for the provided list is too old.".into(),
+            continue_token: None,
+        },
+        StoreError::Future { requested, current } => {
+            ApiError::VersionTooLarge { requested: requested.0, current: current.0 }
+        }
+        StoreError::TooLarge { .. } => {
+            ApiError::TooLarge { message: format!("Request entity too large: {error}") }
+        }
+        StoreError::NoSpace | StoreError::Unavailable(_) => {
+            ApiError::Unavailable { message: error.to_string() }
+        }
+        _ => ApiError::internal(error.to_string()),
+    }
+}
+
+/// What a failed commit means, apart from a conflict, which the caller has looked at.
+pub(crate) fn commit_error(error: CommitError<Object>) -> ApiError {
+    match error {
+        CommitError::Store(error) => store_error(error),
+        CommitError::Unknown(reason) => {
+            ApiError::Timeout { message: format!("the outcome of the write is not known: {reason}") }
+        }
+        CommitError::Conflict(conflict) => ApiError::internal(conflict.to_string()),
+    }
+}
+
+/// What ends a watch.
+pub(crate) fn watch_error(error: WatchError) -> ApiError {
+    match error {
+        WatchError::Slow { delivered, compacted } => expired_watch(delivered.0, compacted.0),
+        WatchError::Store(StoreError::Compacted { requested, compacted }) => {
+            expired_watch(requested.0, compacted.0)
+        }
+        WatchError::Store(error) => store_error(error),
+        error => ApiError::internal(error.to_string()),
+    }
+}
+
+/// 410 for a watch.
+pub(crate) fn expired_watch(requested: u64, oldest: u64) -> ApiError {
+    ApiError::Expired {
+        message: format!("too old resource version: {requested} ({oldest})"),
+        continue_token: None,
+    }
+}

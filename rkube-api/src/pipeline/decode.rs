@@ -1,0 +1,289 @@
+//! Stage 3: bodies become objects of the hub version, with their defaults.
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde_json::Value;
+
+use super::call::Call;
+use crate::{
+    error::ApiError,
+    object::{Dynamic, Object},
+    registry::{Definition, Resolved, Scope},
+    request::{Body, FieldValidation},
+};
+
+/// The longest body, as of the API server: 3 MiB.
+pub(super) const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// What a body held.
+pub(super) struct Decoded {
+    /// The object in the hub version, defaulted.
+    pub(super) object: Object,
+    /// What to tell the user.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The object in the body of a create or update.
+pub(super) fn object(call: &Call<'_>, body: Body) -> Result<Decoded, ApiError> {
+    let resource = &call.resource;
+    match body {
+        Body::Object(object) => {
+            check_type(resource, object.api_version(), object.kind())?;
+            let object =
+                if is_of_version(resource, &object) { object } else { typed(resource, object.to_value()?)? };
+            Ok(Decoded { object: to_hub(resource, object)?, warnings: Vec::new() })
+        }
+        Body::Bytes { content_type, bytes } => {
+            let parsed = parse(&content_type, &bytes)?;
+            let mut warnings = Vec::new();
+            let value = with_type(resource, parsed.value)?;
+            let found = strict_errors(resource, &value, parsed.duplicates, call.options.field_validation);
+            match call.options.field_validation {
+                FieldValidation::Strict if !found.is_empty() => return Err(strict_refusal(resource, &found)),
+                _ => warnings.extend(found),
+            }
+            Ok(Decoded { object: to_hub(resource, typed(resource, value)?)?, warnings })
+        }
+        Body::Empty => Err(ApiError::bad_request("couldn't get version/kind; the request has no body")),
+        Body::Delete(_) => Err(ApiError::bad_request(format!(
+            "DeleteOptions cannot be handled as a {}",
+            resource.definition.names.kind
+        ))),
+    }
+}
+
+/// The object of a JSON value in the version that was asked for, in the hub version and defaulted.
+pub(super) fn from_value(resource: &Resolved, value: Value) -> Result<Object, ApiError> {
+    to_hub(resource, typed(resource, value)?)
+}
+
+/// Text from a wire as JSON.
+pub(crate) struct Parsed {
+    pub(crate) value: Value,
+    /// `duplicate field "spec.replicas"`, one each.
+    pub(crate) duplicates: Vec<String>,
+}
+
+/// Reads text of a media type that may carry an object.
+pub(crate) fn parse(content_type: &str, bytes: &Bytes) -> Result<Parsed, ApiError> {
+    if bytes.len() > MAX_BODY {
+        return Err(ApiError::TooLarge { message: format!("Request entity too large: limit is {MAX_BODY}") });
+    }
+    match content_type {
+        "" | "application/json" => {
+            let value = serde_json::from_slice(bytes).map_err(|error| unreadable(&error.to_string()))?;
+            Ok(Parsed { value, duplicates: Vec::new() })
+        }
+        _ => Err(ApiError::UnsupportedMediaType {
+            supported: vec!["application/json".into(), "application/yaml".into()],
+        }),
+    }
+}
+
+fn unreadable(why: &str) -> ApiError {
+    ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+}
+
+/// Checks what the value says it is; built-in kinds need not say.
+fn with_type(resource: &Resolved, mut value: Value) -> Result<Value, ApiError> {
+    let definition = &resource.definition;
+    let Some(map) = value.as_object_mut() else {
+        return Err(unreadable(&format!("cannot unmarshal {} into an object", json_type(&value))));
+    };
+    let text = |field: &str, found: Option<&Value>| match found {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(unreadable(&format!("cannot unmarshal {} into field {field}", json_type(other)))),
+    };
+    let kind = text("kind", map.get("kind"))?;
+    let api_version = text("apiVersion", map.get("apiVersion"))?;
+    if definition.custom {
+        for (field, found) in [("Kind", &kind), ("apiVersion", &api_version)] {
+            if found.is_empty() {
+                let summary: String = value.to_string().chars().take(200).collect();
+                return Err(ApiError::bad_request(format!("Object '{field}' is missing in '{summary}'")));
+            }
+        }
+    }
+    let expected = resource.api_version();
+    let api_version = if api_version.is_empty() { expected.clone() } else { api_version };
+    let kind = if kind.is_empty() { definition.names.kind.clone() } else { kind };
+    check_type(resource, &api_version, &kind)?;
+    if let Some(map) = value.as_object_mut() {
+        map.insert("apiVersion".into(), api_version.into());
+        map.insert("kind".into(), kind.into());
+    }
+    Ok(value)
+}
+
+fn json_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn check_type(resource: &Resolved, api_version: &str, kind: &str) -> Result<(), ApiError> {
+    let expected = &resource.definition.names.kind;
+    if kind != expected {
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {expected}: the object is of another kind"
+        )));
+    }
+    let (group, version) = (resource.group(), resource.version().name.as_str());
+    let same = match api_version.split_once('/') {
+        Some((found_group, found_version)) => found_group == group && found_version == version,
+        None => group.is_empty() && api_version == version,
+    };
+    if !same {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({})",
+            resource.api_version()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether an object that says it is of the version has also the version's type.
+fn is_of_version(resource: &Resolved, object: &Object) -> bool {
+    object.as_kind::<Dynamic>().is_some() == resource.version().schema.is_some()
+}
+
+fn typed(resource: &Resolved, value: Value) -> Result<Object, ApiError> {
+    let names = &resource.definition.names;
+    (resource.version().decode)(value).map_err(|error| {
+        ApiError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {error}",
+            names.kind,
+            resource.version().name,
+            names.kind
+        ))
+    })
+}
+
+fn to_hub(resource: &Resolved, object: Object) -> Result<Object, ApiError> {
+    let mut object = match &resource.version().to_hub {
+        Some(convert) => convert(object)?,
+        None => object,
+    };
+    default(&resource.definition, &mut object);
+    Ok(object)
+}
+
+/// Fills in what the user left out.
+pub(super) fn default(definition: &Definition, object: &mut Object) {
+    if let Some(default) = &definition.strategy.default {
+        default(object);
+    }
+}
+
+/// Unknown and duplicate fields, one message each; none if nobody wants to know.
+pub(super) fn strict_errors(
+    resource: &Resolved,
+    value: &Value,
+    duplicates: Vec<String>,
+    wanted: FieldValidation,
+) -> Vec<String> {
+    if wanted == FieldValidation::Ignore {
+        return Vec::new();
+    }
+    let mut found = duplicates;
+    if let Some(schema) = resource.version().type_name.as_deref().and_then(crate::fields::schema_of) {
+        found.extend(crate::fields::unknown_fields(schema.root(), value));
+    }
+    found
+}
+
+/// 400 for unknown and duplicate fields under strict validation.
+fn strict_refusal(resource: &Resolved, found: &[String]) -> ApiError {
+    let names = &resource.definition.names;
+    ApiError::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
+        names.kind,
+        resource.version().name,
+        names.kind,
+        found.join(", ")
+    ))
+}
+
+/// The options in the body of a delete.
+pub(super) fn delete_options(body: Body) -> Result<DeleteOptions, ApiError> {
+    match body {
+        Body::Empty => Ok(DeleteOptions::default()),
+        Body::Delete(options) => Ok(*options),
+        Body::Bytes { bytes, .. } if bytes.is_empty() => Ok(DeleteOptions::default()),
+        Body::Bytes { content_type, bytes } => {
+            let value = parse(&content_type, &bytes)?.value;
+            match value.get("kind").and_then(Value::as_str) {
+                None | Some("" | "DeleteOptions") => {}
+                Some(kind) => {
+                    return Err(ApiError::bad_request(format!(
+                        "{kind} cannot be handled as a DeleteOptions"
+                    )));
+                }
+            }
+            serde_json::from_value(value).map_err(|error| {
+                ApiError::bad_request(format!("the body cannot be handled as a DeleteOptions: {error}"))
+            })
+        }
+        Body::Object(object) => {
+            Err(ApiError::bad_request(format!("{} cannot be handled as a DeleteOptions", object.kind())))
+        }
+    }
+}
+
+/// Makes name and namespace in a new object agree with the request; 400 if they don't.
+pub(super) fn place_new(call: &Call<'_>, object: &mut Object) -> Result<(), ApiError> {
+    let requested = call.namespace();
+    match call.definition().scope {
+        Scope::Cluster => {}
+        Scope::Namespaced if requested.is_empty() => {
+            return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+        }
+        Scope::Namespaced if object.namespace().is_empty() => {
+            object.meta_mut().namespace = Some(requested.to_owned());
+        }
+        Scope::Namespaced if object.namespace() != requested => {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        Scope::Namespaced => {}
+    }
+    if !object.resource_version().is_empty() {
+        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+    }
+    Ok(())
+}
+
+/// Makes name and namespace in a replacement agree with the request; 400 if they don't.
+pub(super) fn place_replacement(call: &Call<'_>, object: &mut Object) -> Result<(), ApiError> {
+    let (name, namespace) = (call.name(), call.namespace());
+    if object.name().is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if object.name() != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            object.name()
+        )));
+    }
+    if call.definition().scope == Scope::Namespaced {
+        if object.namespace().is_empty() {
+            object.meta_mut().namespace = Some(namespace.to_owned());
+        } else if object.namespace() != namespace {
+            return Err(ApiError::bad_request(format!(
+                "the namespace of the object ({}) does not match the namespace on the URL ({namespace})",
+                object.namespace()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! The API server in process: a request goes through the stages, one file each.
+//!
+//! | stage | file |
+//! |---|---|
+//! | who asks | `authn` |
+//! | whether they may | `authz` |
+//! | what the body holds | `decode` |
+//! | what plugins make of it | [`crate::admission`] |
+//! | what the kind's rules make of it | `strategy` |
+//! | reading and writing | `read`, `watch`, `create`, `update`, `delete` |
+//!
+//! [`Server`] is the [`crate::request::Transport`] of this process; HTTP is an adapter in front of it.
+
+mod authn;
+mod authz;
+mod call;
+mod create;
+mod decode;
+mod delete;
+mod keys;
+mod leases;
+mod page;
+mod read;
+mod reader;
+mod reserve;
+mod selection;
+mod server;
+mod strategy;
+mod update;
+mod value;
+mod watch;
+
+pub use authn::{Authenticator, StaticTokens};
+pub use authz::{Action, AllowAll, Attributes, Authorizer, FixedTable};
+pub(crate) use call::{Call, forbidden};
+pub(crate) use decode::parse;
+pub(crate) use read::{get, read_object};
+pub use reader::Reader;
+pub use reserve::{Pool, Reservation};
+pub use server::{BuildError, Builder, Server};
+pub(crate) use update::{Rules, Source, change, update};

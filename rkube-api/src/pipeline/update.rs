@@ -1,0 +1,204 @@
+//! Update and patch: read, change, admit, prepare, validate and commit form one loop, which runs again
+//! when another writer came in between.
+
+use rkube_store::{Change, CommitError, Entry, Key, Txn};
+
+use super::{
+    call::{Call, commit_error, store_error},
+    create::{self, ATTEMPTS},
+    decode, strategy,
+};
+use crate::{
+    admission::{self, AdmissionRequest, Operation},
+    error::ApiError,
+    meta::ErrorList,
+    object::Object,
+    registry::{Definition, Hook2, StatusStrategy},
+    request::{ApiResponse, Body},
+};
+
+/// Replaces an object, its status, or creates it where the kind allows that.
+pub(crate) async fn update(call: &Call<'_>, body: Body, rules: &Rules<'_>) -> Result<ApiResponse, ApiError> {
+    let decode::Decoded { mut object, mut warnings } = decode::object(call, body)?;
+    decode::place_replacement(call, &mut object)?;
+    let mut source = Replacement::new(call, object);
+    match change(call, rules, &mut source, &mut warnings).await {
+        Err(ApiError::NotFound { .. })
+            if call.definition().strategy.create_on_update && call.subresource().is_none() =>
+        {
+            let Some(mut object) = source.object.take() else { return Err(call.not_found()) };
+            object.meta_mut().uid = None;
+            let object = create::insert(call, object, &mut warnings).await?;
+            Ok(ApiResponse::Object { object: call.outgoing(object)?, code: 201, warnings })
+        }
+        result => Ok(ApiResponse::Object { object: call.outgoing(result?)?, code: 200, warnings }),
+    }
+}
+
+/// The rules by which one kind of update goes: of the main resource, or of a subresource.
+pub(crate) struct Rules<'a> {
+    /// Takes over from the old object what may not change.
+    pub(crate) prepare: Option<&'a Hook2>,
+    /// All that is wrong with the change.
+    pub(crate) validate: fn(&Definition, &Object, &Object) -> ErrorList,
+}
+
+impl<'a> Rules<'a> {
+    /// Of the main resource.
+    pub(crate) fn main(definition: &'a Definition) -> Self {
+        Self { prepare: definition.strategy.prepare_update.as_ref(), validate: Definition::validate_update }
+    }
+
+    /// Of the status.
+    pub(crate) fn status(status: &'a StatusStrategy) -> Self {
+        Self { prepare: status.prepare_update.as_ref(), validate: Definition::validate_status_update }
+    }
+}
+
+/// Where the new state of an object comes from. It is asked anew in each attempt.
+pub(crate) trait Source: Send {
+    /// The new state, in the hub version, of an object that is now `current`.
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError>;
+}
+
+/// The whole new object, from the user.
+struct Replacement {
+    object: Option<Object>,
+    /// Whether it names the version that it replaces; then there is no second attempt.
+    conditional: bool,
+}
+
+impl Replacement {
+    fn new(call: &Call<'_>, object: Object) -> Self {
+        let conditional = !object.resource_version().is_empty()
+            && !call.definition().strategy.create_on_update
+            && !call.server.reserves(call.definition());
+        Self { object: Some(object), conditional }
+    }
+}
+
+impl Source for Replacement {
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError> {
+        let object = if self.conditional { self.object.take() } else { self.object.clone() };
+        let object = object.ok_or_else(|| call.modified(current.name()))?;
+        let version = object.resource_version();
+        if version.is_empty() || version == "0" {
+            if !call.definition().strategy.unconditional_update {
+                let field = crate::meta::FieldPath::new("metadata");
+                let field = field.child("resourceVersion");
+                let error = crate::meta::FieldError::invalid(&field, 0, "must be specified for an update");
+                return Err(call.invalid(current.name(), &ErrorList::from(vec![error])));
+            }
+        } else if version != current.resource_version() {
+            return Err(call.modified(current.name()));
+        }
+        Ok(object)
+    }
+}
+
+/// Changes the object that the request names, and gives its new state in the hub version.
+pub(crate) async fn change(
+    call: &Call<'_>,
+    rules: &Rules<'_>,
+    source: &mut dyn Source,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    let key = call.key()?;
+    for _ in 0..ATTEMPTS {
+        let read = call.server.store().get(&key, None).await.map_err(store_error)?;
+        let current = read.entry.ok_or_else(|| call.not_found())?;
+        if let Some(object) = attempt(call, rules, source, &key, current, warnings).await? {
+            return Ok(object);
+        }
+    }
+    Err(call.modified(call.name()))
+}
+
+/// One attempt; `None` if another writer came in between.
+async fn attempt(
+    call: &Call<'_>,
+    rules: &Rules<'_>,
+    source: &mut dyn Source,
+    key: &Key,
+    current: Entry<Object>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Object>, ApiError> {
+    let (server, definition, old) = (call.server, call.definition(), &current.value);
+    let object = source.next(call, old)?;
+    check_uid(call, &object, old)?;
+    let mut request = AdmissionRequest::new(call, Operation::Update, Some(old.clone()), Some(object));
+    admission::mutate(server.admission(), &mut request).await?;
+    let changed = request.changed();
+    let mut object = request.take_object()?;
+    if changed {
+        decode::default(definition, &mut object);
+    }
+    strategy::prepare_update(definition, &mut object, old, rules.prepare);
+    let mut txn = Txn::new();
+    server.reserve(call, Some(old), Some(&mut object), &mut txn).await?;
+    let errors = (rules.validate)(definition, &object, old);
+    if !errors.is_empty() {
+        return Err(call.invalid(object.name(), &errors));
+    }
+    let mut request = AdmissionRequest::new(call, Operation::Update, Some(old.clone()), Some(object));
+    admission::validate(server.admission(), &mut request).await?;
+    *warnings = request.take_warnings(std::mem::take(warnings));
+    let object = request.take_object()?;
+    if let Some(warn) = &definition.strategy.warnings {
+        warnings.extend(warn(&object));
+    }
+    if object == *old && !strategy::released(definition, &object) {
+        return Ok(Some(current.value));
+    }
+    if call.options.dry_run {
+        return Ok(Some(object));
+    }
+    commit(call, key, &current, object, txn).await
+}
+
+fn check_uid(call: &Call<'_>, object: &Object, old: &Object) -> Result<(), ApiError> {
+    if object.uid().is_empty() || object.uid() == old.uid() {
+        return Ok(());
+    }
+    Err(call.conflict(
+        old.name(),
+        format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            object.uid(),
+            old.uid()
+        ),
+    ))
+}
+
+async fn commit(
+    call: &Call<'_>,
+    key: &Key,
+    current: &Entry<Object>,
+    object: Object,
+    reserved: Txn<Object>,
+) -> Result<Option<Object>, ApiError> {
+    let released = strategy::released(call.definition(), &object);
+    let txn = if released {
+        // The last finalizer is gone: the object goes with it.
+        let mut txn = Txn::delete(key, current.mod_revision);
+        call.server.reserve(call, Some(&current.value), None, &mut txn).await?;
+        txn
+    } else {
+        let mut txn = Txn::update(key, object, current.mod_revision);
+        if let Some(time) = call.definition().time_to_live {
+            txn = txn.lease(call.server.lease(time).await?);
+        }
+        txn.checks.extend(reserved.checks);
+        txn.ops.extend(reserved.ops);
+        txn
+    };
+    match call.server.store().commit(txn).await {
+        Ok(committed) => match committed.changes.into_iter().next() {
+            Some(Change::Put { entry, .. }) => Ok(Some(entry.value)),
+            Some(Change::Delete { last: Some(last), .. }) => Ok(Some(last)),
+            _ => Err(ApiError::internal("the store changed nothing")),
+        },
+        Err(CommitError::Conflict(_)) => Ok(None),
+        Err(error) => Err(commit_error(error)),
+    }
+}

@@ -1,0 +1,136 @@
+//! `scale`: how many replicas an object wants and has, as an `autoscaling/v1` Scale.
+
+use k8s_openapi::{
+    api::autoscaling::v1::{Scale as ScaleObject, ScaleSpec, ScaleStatus},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde_json::Value;
+
+use crate::{
+    error::ApiError,
+    meta::{ErrorList, FieldError, FieldPath},
+    object::Object,
+    pipeline::{Call, Rules, Source, change, parse, read_object},
+    registry::Scale,
+    request::{ApiResponse, Body, Verb},
+};
+
+/// Answers a request on the scale of an object.
+pub(crate) async fn serve(call: &Call<'_>, scale: &Scale, body: Body) -> Result<ApiResponse, ApiError> {
+    let mut warnings = Vec::new();
+    let object = match call.verb {
+        Verb::Get => read_object(call).await?,
+        Verb::Update => {
+            let mut source = Rescale { scale, wanted: decode(call, body)? };
+            change(call, &Rules::main(call.definition()), &mut source, &mut warnings).await?
+        }
+        _ => return Err(ApiError::MethodNotAllowed),
+    };
+    Ok(ApiResponse::Object { object: Object::new(of(scale, &object)), code: 200, warnings })
+}
+
+/// The scale in a body.
+fn decode(call: &Call<'_>, body: Body) -> Result<ScaleObject, ApiError> {
+    let value = match body {
+        Body::Object(object) => object.to_value()?,
+        Body::Bytes { content_type, bytes } => parse(&content_type, &bytes)?.value,
+        Body::Empty | Body::Delete(_) => {
+            return Err(ApiError::bad_request("the request has no Scale in its body"));
+        }
+    };
+    let scale = from_value(value)?;
+    let (name, namespace) = (scale.metadata.name.as_deref(), scale.metadata.namespace.as_deref());
+    if name.is_some_and(|name| name != call.name()) {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({})",
+            name.unwrap_or_default(),
+            call.name()
+        )));
+    }
+    if namespace.is_some_and(|namespace| namespace != call.namespace()) {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({}) does not match the namespace on the URL ({})",
+            namespace.unwrap_or_default(),
+            call.namespace()
+        )));
+    }
+    Ok(scale)
+}
+
+fn from_value(value: Value) -> Result<ScaleObject, ApiError> {
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    let fits = |found: &str, wanted: &str| found.is_empty() || found == wanted;
+    if !fits(&kind, "Scale") || !fits(&version, "autoscaling/v1") {
+        return Err(ApiError::bad_request(format!("{version} {kind} cannot be handled as a Scale")));
+    }
+    serde_json::from_value(value).map_err(|error| {
+        ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
+    })
+}
+
+/// A new scale for an object.
+struct Rescale<'a> {
+    scale: &'a Scale,
+    wanted: ScaleObject,
+}
+
+impl Source for Rescale<'_> {
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError> {
+        rescale(call, self.scale, &self.wanted, current)
+    }
+}
+
+/// The object with another number of replicas.
+fn rescale(
+    call: &Call<'_>,
+    scale: &Scale,
+    wanted: &ScaleObject,
+    current: &Object,
+) -> Result<Object, ApiError> {
+    let meta = &wanted.metadata;
+    if meta.resource_version.as_deref().is_some_and(|it| !it.is_empty() && it != current.resource_version()) {
+        return Err(call.modified(current.name()));
+    }
+    if let Some(uid) = meta.uid.as_deref().filter(|uid| *uid != current.uid()) {
+        let message =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid());
+        return Err(call.conflict(current.name(), message));
+    }
+    let replicas = wanted.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or_default();
+    if replicas < 0 {
+        let path = FieldPath::new("spec");
+        let detail = "must be greater than or equal to 0";
+        let error = FieldError::invalid(&path.child("replicas"), replicas, detail);
+        return Err(ApiError::Invalid {
+            group: "autoscaling".into(),
+            kind: "Scale".into(),
+            name: current.name().to_owned(),
+            causes: ErrorList::from(vec![error]).iter().map(Into::into).collect(),
+        });
+    }
+    let mut object = current.clone();
+    (scale.set_replicas)(&mut object, replicas);
+    Ok(object)
+}
+
+/// The scale of an object.
+fn of(scale: &Scale, object: &Object) -> ScaleObject {
+    let meta = object.meta();
+    let selector = (scale.selector)(object);
+    ScaleObject {
+        metadata: ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            creation_timestamp: meta.creation_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec { replicas: Some((scale.spec_replicas)(object)) }),
+        status: Some(ScaleStatus {
+            replicas: (scale.status_replicas)(object),
+            selector: (!selector.is_empty()).then_some(selector),
+        }),
+    }
+}

@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    CommitError, Committed, Entry, Key, Lease, LeaseId, Prefix, Revision, StoreError, Txn, Value, Watch,
-    WatchOptions,
+    CommitError, Committed, Entry, Key, Lease, LeaseId, Limits, Prefix, Revision, StoreError, Txn, Value,
+    Watch, WatchOptions,
 };
 
 /// A revisioned key-value store. Used as `Arc<dyn Store<V>>`.
@@ -203,24 +203,4 @@ pub struct Page<V> {
     pub more: bool,
     /// How many more.
     pub remaining: u64,
-}
-
-/// What a caller must stay within; beyond it a commit fails with [`StoreError::TooLarge`] or
-/// [`StoreError::TooManyOperations`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How many operations a transaction may have, and how many checks.
-    pub operations: usize,
-    /// How many bytes a key may have.
-    pub key_bytes: usize,
-    /// How many bytes a value may have, encoded.
-    pub value_bytes: usize,
-    /// How many bytes all keys and values of a transaction's operations may have together.
-    pub transaction_bytes: usize,
-}
-
-impl Limits {
-    /// What every backend has: etcd's defaults (128 operations, requests of 1.5 MiB) less room for its frame.
-    pub const DEFAULT: Self =
-        Self { operations: 128, key_bytes: 4096, value_bytes: 1_500_000, transaction_bytes: 1_500_000 };
 }

@@ -14,4 +14,4 @@ mod txn;
 
 pub(crate) use codec::Codec;
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
-pub(crate) use txn::{Applied, Prepared, Refusal, validate};
+pub(crate) use txn::{Applied, Prepared, Refusal};

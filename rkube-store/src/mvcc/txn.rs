@@ -1,9 +1,9 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::Codec;
 use super::record::{Body, Stored};
 use super::state::State;
-use crate::{Change, Check, Entry, Key, LeaseId, Limits, Op, Revision, StoreError, Txn, Value};
+use crate::{Change, Entry, Key, LeaseId, Op, Revision, StoreError, Txn, Value};
 
 /// Values that a transaction needs and that take long to get (decoded, copied), made outside of the lock.
 pub(crate) struct Prepared<V>(BTreeMap<Key, Ready<V>>);
@@ -64,59 +64,6 @@ pub(crate) struct Applied<V> {
     pub(crate) changes: Vec<Change<V>>,
     /// Whether it took the revision, rather than changing nothing.
     pub(crate) changed: bool,
-}
-
-/// What can be told of a transaction without looking at any state.
-pub(crate) fn validate<V: Value>(txn: &Txn<V>, limits: &Limits) -> Result<(), StoreError> {
-    let operations = txn.ops.len().max(txn.checks.len());
-    if operations > limits.operations {
-        return Err(StoreError::TooManyOperations { operations, limit: limits.operations });
-    }
-    for key in txn.checks.iter().map(Check::key).chain(txn.ops.iter().map(Op::key)) {
-        let bytes = key.as_str().len();
-        if bytes == 0 {
-            return Err(StoreError::EmptyKey);
-        }
-        if bytes > limits.key_bytes {
-            return Err(StoreError::TooLarge { what: "key", bytes, limit: limits.key_bytes });
-        }
-    }
-    if txn.ops.len() > 1 {
-        let mut seen = BTreeSet::new();
-        if let Some(twice) = txn.ops.iter().map(Op::key).find(|key| !seen.insert(*key)) {
-            return Err(StoreError::DuplicateKey(twice.clone()));
-        }
-    }
-    validate_size(txn, limits)
-}
-
-/// Objects are weighed; only where that comes near the limit is the size in bytes taken exactly.
-fn validate_size<V: Value>(txn: &Txn<V>, limits: &Limits) -> Result<(), StoreError> {
-    let puts = || {
-        txn.ops.iter().filter_map(|op| match op {
-            Op::Put { key, value, .. } => Some((key, value)),
-            Op::Delete { .. } => None,
-        })
-    };
-    let keys: usize = txn.ops.iter().map(|op| op.key().as_str().len()).sum();
-    let most = puts().map(|(_, value)| value.weight()).fold(keys, usize::saturating_add);
-    if most <= limits.value_bytes.min(limits.transaction_bytes) / 8 {
-        return Ok(());
-    }
-    let mut sum = keys;
-    for (key, value) in puts() {
-        let encoded = value.encode().map_err(|source| StoreError::Codec { key: key.clone(), source })?;
-        if encoded.len() > limits.value_bytes {
-            let limit = limits.value_bytes;
-            return Err(StoreError::TooLarge { what: "value", bytes: encoded.len(), limit });
-        }
-        sum = sum.saturating_add(encoded.len());
-    }
-    if sum > limits.transaction_bytes {
-        let limit = limits.transaction_bytes;
-        return Err(StoreError::TooLarge { what: "transaction", bytes: sum, limit });
-    }
-    Ok(())
 }
 
 impl<V: Value> State<V> {

@@ -1,5 +1,5 @@
 //! For implementors of a backend: the suite that every backend passes, a plain reference model, a
-//! recorder and checker of histories. Feature `testing`.
+//! recorder and checker of histories, faults around a real store. Feature `testing`.
 //!
 //! ```
 //! use rkube_store::{Revision, Value, testing::Text};
@@ -9,6 +9,10 @@
 //! assert_eq!(text.revision(), Revision(7));
 //! ```
 
+pub mod faults;
+pub mod history;
+pub mod model;
+pub mod suite;
 mod text;
 
 pub use text::Text;

@@ -1,3 +1,16 @@
 //! The store from outside: one entry point, a module a subject.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
+
 mod basics;
+mod cold;
+mod faults;
+mod histories;
+mod model;
+mod plain;
+mod suite;

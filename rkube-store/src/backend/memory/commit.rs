@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::Shared;
-use crate::mvcc::{Applied, Dropped, Prepared, Refusal, State, validate};
+use crate::mvcc::{Applied, Dropped, Prepared, Refusal, State};
 use crate::watch::Wake;
 use crate::{CommitError, Committed, Conflict, LeaseId, Limits, Op, Revision, StoreError, Txn, Value};
 
@@ -19,7 +19,7 @@ struct After<V> {
 impl<V: Value> Shared<V> {
     pub(super) fn commit(&self, txn: Txn<V>) -> Result<Committed<V>, CommitError<V>> {
         self.expire();
-        validate(&txn, &Limits::DEFAULT)?;
+        Limits::DEFAULT.check(&txn)?;
         let weights = weights(&txn);
         let mut prepared = Prepared::new();
         // A deletion needs a copy of the value, so that is made before the lock is asked for.

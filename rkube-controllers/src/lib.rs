@@ -1,1 +1,9 @@
 //! The reconciler runtime and the built-in controllers.
+//!
+//! [`runtime`] is for everyone who writes controllers; the rest is Kubernetes' own, each in its folder:
+//! `mod.rs` wires it to informers and the client, `plan.rs` decides, as a pure function of what is there.
+
+pub mod all;
+pub(crate) mod facts;
+pub mod runtime;
+pub mod workloads;

@@ -9,6 +9,7 @@ mod cache;
 mod events;
 mod informer;
 mod key;
+pub mod leader;
 mod params;
 mod work_queue;
 

@@ -1,0 +1,19 @@
+//! What the manager starts and stops.
+
+use async_trait::async_trait;
+use rkube_api::client::Informers;
+use tokio_util::sync::CancellationToken;
+
+/// Something long-running: a [`super::Controller`], or whatever else shares its life.
+#[async_trait]
+pub trait Component: Send + Sync + 'static {
+    /// Its name, for logs.
+    fn name(&self) -> &str;
+
+    /// Asks for the informers it needs. Called once, before any component runs; the manager then waits
+    /// until all informers have seen their kinds.
+    fn prepare(&self, informers: &Informers);
+
+    /// Works until the token is cancelled, then finishes what it has begun and returns.
+    async fn run(&self, token: CancellationToken);
+}

@@ -1,0 +1,5 @@
+//! Deployments and replica sets.
+
+mod claim;
+pub mod deployment;
+pub mod replicaset;

@@ -77,19 +77,33 @@ impl EventRecorder {
     /// the sentence for people.
     pub fn record<K: Kind>(&self, regarding: &K, kind: EventKind, reason: &str, action: &str, note: String) {
         let meta = regarding.metadata();
+        let reference = ObjectReference {
+            api_version: Some(K::API_VERSION.into()),
+            kind: Some(K::KIND.into()),
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            field_path: None,
+        };
+        self.record_reference(reference, kind, reason, action, note);
+    }
+
+    /// As [`EventRecorder::record`], of an object whose kind is known at run time only, or of a part of one.
+    pub fn record_reference(
+        &self,
+        regarding: ObjectReference,
+        kind: EventKind,
+        reason: &str,
+        action: &str,
+        note: String,
+    ) {
         let now = self.context.clock.now();
-        let namespace = meta.namespace.clone().unwrap_or_else(|| "default".into());
+        let namespace = regarding.namespace.clone().filter(|namespace| !namespace.is_empty());
+        let namespace = namespace.unwrap_or_else(|| "default".into());
         let event = Event {
             metadata: ObjectMeta { namespace: Some(namespace), ..ObjectMeta::default() },
-            involved_object: ObjectReference {
-                api_version: Some(K::API_VERSION.into()),
-                kind: Some(K::KIND.into()),
-                name: meta.name.clone(),
-                namespace: meta.namespace.clone(),
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
-                field_path: None,
-            },
+            involved_object: regarding,
             type_: Some(kind.as_str().into()),
             reason: Some(reason.into()),
             action: (!action.is_empty()).then(|| action.into()),

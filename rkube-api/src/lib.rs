@@ -22,6 +22,7 @@ pub mod codec;
 pub mod context;
 pub mod error;
 pub mod fields;
+pub mod helpers;
 pub mod kinds;
 pub mod meta;
 pub mod object;

@@ -23,6 +23,8 @@ pub mod context;
 pub mod error;
 pub mod fields;
 pub mod helpers;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod kinds;
 pub mod meta;
 pub mod object;
@@ -30,6 +32,8 @@ pub mod patch;
 #[cfg(feature = "server")]
 pub mod pipeline;
 pub mod registry;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod request;
 #[cfg(feature = "server")]
 mod subresources;

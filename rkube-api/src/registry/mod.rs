@@ -6,7 +6,10 @@
 
 mod age;
 mod definition;
+pub mod discovery;
+mod fingerprint;
 mod snapshot;
+mod table;
 
 pub use age::human_duration;
 
@@ -15,4 +18,6 @@ pub use definition::{
     Selectable, StatusStrategy, Strategy, Subresource, SubresourceKind, ValidateFn, ValidateUpdateFn,
     Version,
 };
+pub use fingerprint::fingerprint;
 pub use snapshot::{Registry, RegistryError, Resolved, Snapshot};
+pub use table::{Include, Table, partial_metadata};

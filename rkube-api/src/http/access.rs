@@ -1,0 +1,35 @@
+//! Who may read the paths that belong to no resource.
+
+use async_trait::async_trait;
+
+use crate::{error::ApiError, request::Credentials};
+
+/// Decides who may read a path such as `/apis` or `/metrics`. The paths of health and version are open to
+/// everyone and never asked about.
+#[async_trait]
+pub trait PathAccess: Send + Sync + 'static {
+    /// Passes, or says why not: 401 for credentials that are wrong, 403 for a user who may not.
+    async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError>;
+}
+
+/// Lets through whom the connection itself vouches for: a verified certificate, or a caller in this
+/// process. Tokens are refused, since nobody here can check them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifiedOnly;
+
+#[async_trait]
+impl PathAccess for VerifiedOnly {
+    async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError> {
+        match credentials {
+            Credentials::Certificate { .. } | Credentials::InProcess(_) => Ok(()),
+            Credentials::Token(_) => Err(ApiError::Unauthorized),
+            Credentials::Anonymous => Err(ApiError::Forbidden {
+                group: String::new(),
+                resource: String::new(),
+                name: String::new(),
+                message: format!("forbidden: User \"system:anonymous\" cannot get path {path:?}"),
+                causes: Vec::new(),
+            }),
+        }
+    }
+}

@@ -19,6 +19,7 @@ use rustls::{
     time_provider::TimeProvider,
 };
 use serde_json::json;
+use serde_saphyr::SerializerOptions;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{context::Clock, request::Credentials};
@@ -35,6 +36,9 @@ pub enum TlsError {
     /// TLS cannot be set up with the certificates.
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// More groups than a certificate made here can carry.
+    #[error("a certificate made here carries at most two groups, not {0}")]
+    Groups(usize),
     /// Client certificates cannot be verified with the authority.
     #[error("TLS: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
@@ -101,13 +105,23 @@ fn validity(params: &mut CertificateParams, clock: &Clock) {
     params.not_after = rcgen::date_time_ymd((from.year() + YEARS).into(), month, day);
 }
 
-fn names(common_name: &str, organizations: &[&str]) -> DistinguishedName {
+/// The object identifier of an organization's name, for the second one: a `DistinguishedName` holds one
+/// value a key.
+const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
+
+fn names(common_name: &str, organizations: &[&str]) -> Result<DistinguishedName, TlsError> {
     let mut names = DistinguishedName::new();
-    for organization in organizations {
-        names.push(DnType::OrganizationName, *organization);
+    match organizations {
+        [] => {}
+        [group] => names.push(DnType::OrganizationName, *group),
+        [first, second] => {
+            names.push(DnType::OrganizationName, *first);
+            names.push(DnType::CustomDnType(ORGANIZATION.to_vec()), *second);
+        }
+        _ => return Err(TlsError::Groups(organizations.len())),
     }
     names.push(DnType::CommonName, common_name);
-    names
+    Ok(names)
 }
 
 impl Authority {
@@ -115,7 +129,7 @@ impl Authority {
     pub fn new(clock: &Clock) -> Result<Self, TlsError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = names("kubernetes", &[]);
+        params.distinguished_name = names("kubernetes", &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
         validity(&mut params, clock);
@@ -155,10 +169,10 @@ impl Authority {
         Ok(Identity { certificate, key: key.serialize_pem() })
     }
 
-    /// A client's certificate: its user and its groups.
+    /// A client's certificate: its user and its groups, two at most.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity, TlsError> {
         let mut params = CertificateParams::default();
-        params.distinguished_name = names(user, groups);
+        params.distinguished_name = names(user, groups)?;
         self.issue(params, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -184,7 +198,7 @@ impl Authority {
             }
         }
         let mut params = CertificateParams::new(reached)?;
-        params.distinguished_name = names("kube-apiserver", &[]);
+        params.distinguished_name = names("kube-apiserver", &[])?;
         self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
@@ -290,7 +304,10 @@ impl Kubeconfig {
             }],
             "current-context": context,
         });
-        serde_saphyr::to_string(&config).unwrap_or_default()
+        // One line a certificate, as other tools write the file.
+        let mut options = SerializerOptions::default();
+        options.prefer_block_scalars = false;
+        serde_saphyr::to_string_with_options(&config, options).unwrap_or_default()
     }
 }
 

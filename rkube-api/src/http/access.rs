@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::{error::ApiError, request::Credentials};
+use crate::{error::ApiError, pipeline::Server, request::Credentials};
 
 /// Decides who may read a path such as `/apis` or `/metrics`. The paths of health and version are open to
 /// everyone and never asked about.
@@ -31,5 +31,13 @@ impl PathAccess for VerifiedOnly {
                 causes: Vec::new(),
             }),
         }
+    }
+}
+
+#[async_trait]
+impl PathAccess for Server {
+    async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError> {
+        let user = self.authenticate(credentials).await?;
+        self.authorize_path(&user, path).await
     }
 }

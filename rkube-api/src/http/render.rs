@@ -12,6 +12,7 @@ use super::{
     media::{Format, Shape, Wanted},
 };
 use crate::{
+    codec::yaml,
     error::ApiError,
     object::Object,
     registry::{Include, Resolved, Table, partial_metadata},
@@ -41,7 +42,7 @@ pub(super) fn text(value: &Value, format: Format, pretty: bool) -> Result<Bytes,
     let failed =
         |error: &dyn std::fmt::Display| ApiError::internal(format!("cannot encode the answer: {error}"));
     match format {
-        Format::Yaml => serde_saphyr::to_string(value).map(Bytes::from).map_err(|error| failed(&error)),
+        Format::Yaml => yaml::to_string(value).map(Bytes::from).map_err(|error| failed(&error)),
         Format::Json if pretty => {
             let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(&error))?;
             text.push(b'\n');

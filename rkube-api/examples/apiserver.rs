@@ -1,0 +1,66 @@
+//! An API server alone, in memory, behind HTTPS: for trying clients on it.
+//!
+//! `cargo run -p rkube-api --features http --example apiserver -- 127.0.0.1:6443 /tmp/kubeconfig`
+
+use std::{error::Error, sync::Arc};
+
+use rkube_api::{
+    client::{Api, PostParams},
+    context::Context,
+    http::{ApiService, Authority, HttpServer, Kubeconfig},
+    k8s_openapi::api::core::v1::Namespace,
+    kinds,
+    object::Object,
+    pipeline::Server,
+    registry::Registry,
+    request::UserInfo,
+};
+use rkube_store::Memory;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let address = arguments.next().unwrap_or_else(|| "127.0.0.1:6443".into());
+    let file = arguments.next().unwrap_or_else(|| "kubeconfig".into());
+
+    let context = Context::system(1);
+    let registry = Arc::new(Registry::new(kinds::all())?);
+    let store = Arc::new(Memory::<Object>::builder().build());
+    let server = Server::builder(store, registry.clone(), context.child("server")).build()?;
+    namespaces(&server).await?;
+
+    let service = ApiService::builder(server.clone(), registry, context.child("http")).access(server).build();
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    let address = listener.local_addr()?;
+    let authority = Authority::new(&context.clock)?;
+    let config = authority.server_config(&authority.server(&[address.ip().to_string()])?)?;
+    let kubeconfig = Kubeconfig {
+        cluster: "rkube".into(),
+        user: "admin".into(),
+        server: format!("https://{address}"),
+        authority: authority.certificate().into(),
+        identity: authority.client("admin", &["system:masters"])?,
+    };
+    std::fs::write(&file, kubeconfig.to_yaml())?;
+    eprintln!("serving on https://{address}; try: kubectl --kubeconfig {file} get namespaces");
+    HttpServer::new(service, context.spawner.child())
+        .tls(config)
+        .serve(listener, context.spawner.token().clone())
+        .await;
+    Ok(())
+}
+
+/// The namespaces that every cluster begins with.
+async fn namespaces(server: &Arc<Server>) -> Result<(), Box<dyn Error>> {
+    let namespaces: Api<Namespace> =
+        Api::all(server.client(UserInfo::admin("system:apiserver"), "apiserver"));
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.into());
+        namespaces.create(&PostParams::default(), namespace).await?;
+    }
+    Ok(())
+}

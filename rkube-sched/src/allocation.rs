@@ -1,0 +1,97 @@
+//! What the resource plugins share: which resources count, and how much a pod adds to each.
+
+use serde::Deserialize;
+
+use crate::{
+    framework::ConfigError,
+    snapshot::{Column, NodeView, PodInfo, Snapshot, is_scalar},
+};
+
+/// A resource that counts in a score.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ResourceSpec {
+    /// Its name.
+    pub name: String,
+    /// Its weight, 1 to 100; 0 stands for 1.
+    #[serde(default)]
+    pub weight: i64,
+}
+
+/// The default: CPU and memory alike.
+pub(crate) fn cpu_and_memory() -> Vec<ResourceSpec> {
+    ["cpu", "memory"].map(|name| ResourceSpec { name: name.into(), weight: 1 }).into()
+}
+
+pub(crate) fn validate_resources(
+    plugin: &'static str,
+    resources: &[ResourceSpec],
+) -> Result<(), ConfigError> {
+    match resources.iter().find(|resource| !(0..=100).contains(&resource.weight)) {
+        Some(resource) => {
+            let text = format!("resource weight of {} not in valid range [1, 100]", resource.name);
+            Err(ConfigError::arguments(plugin, text))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How requests of running pods are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counting {
+    Plain,
+    NonzeroCpu,
+    NonzeroMemory,
+}
+
+/// A resource that counts for one pod.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) column: Column,
+    pub(crate) counting: Counting,
+    /// How much the pod adds.
+    pub(crate) amount: i64,
+    pub(crate) weight: i64,
+}
+
+impl Wanted {
+    /// What is requested on the node with the pod there.
+    pub(crate) fn requested_with(&self, node: NodeView<'_>) -> i64 {
+        self.amount
+            + match self.counting {
+                Counting::Plain => node.requested(self.column),
+                Counting::NonzeroCpu => node.nonzero_cpu(),
+                Counting::NonzeroMemory => node.nonzero_memory(),
+            }
+    }
+}
+
+/// The resources that count for a pod. `nonzero`: containers that do not say are taken to need a little
+/// CPU and memory. A scalar resource counts only if the pod asks for it.
+pub(crate) fn wanted(
+    snapshot: &Snapshot,
+    pod: &PodInfo,
+    resources: &[ResourceSpec],
+    nonzero: bool,
+) -> Vec<Wanted> {
+    let requests = &pod.requests;
+    let one = |resource: &ResourceSpec| {
+        let column = snapshot.columns().find(&resource.name)?;
+        let (counting, amount) = match column {
+            Column::CPU if nonzero => (Counting::NonzeroCpu, requests.nonzero_cpu),
+            Column::MEMORY if nonzero => (Counting::NonzeroMemory, requests.nonzero_memory),
+            Column::CPU => (Counting::Plain, requests.cpu_milli),
+            Column::MEMORY => (Counting::Plain, requests.memory),
+            Column::EPHEMERAL => (Counting::Plain, requests.ephemeral),
+            _ => {
+                let amount = requests.scalar(&resource.name);
+                if amount == 0 || !is_scalar(&resource.name) {
+                    return None;
+                }
+                (Counting::Plain, amount)
+            }
+        };
+        Some(Wanted { column, counting, amount, weight: resource.weight.max(1) })
+    };
+    resources.iter().filter_map(one).collect()
+}

@@ -1,0 +1,53 @@
+//! The scheduling framework: what a plugin is, where it is asked, and how plugins make up a profile.
+//!
+//! It follows kube-scheduler's framework (KEP-624) point by point. A plugin is a type with the traits of
+//! the points it serves; [`Points`] names them, a [`PluginRegistry`] makes it from its arguments, a
+//! [`ProfileConfig`] says where it stands and how much its score weighs.
+//!
+//! ```
+//! use rkube_sched::{framework::*, plugins, snapshot::{NodeView, PodInfo}};
+//!
+//! /// Prefers nodes with a short name.
+//! struct ShortNames;
+//! impl Plugin for ShortNames {
+//!     fn name(&self) -> &'static str {
+//!         "ShortNames"
+//!     }
+//! }
+//! impl Score for ShortNames {
+//!     fn score(&self, _: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+//!         Ok(node.name().len() as i64)
+//!     }
+//!     fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {
+//!         default_normalize(MAX_NODE_SCORE, true, scores);
+//!         Status::success()
+//!     }
+//! }
+//!
+//! let mut registry = plugins::all();
+//! registry.add("ShortNames", |_, _| Ok(Points::of(ShortNames).score().done()))?;
+//! let config = ProfileConfig::standard().with("ShortNames", 10);
+//! let profile = Profile::build(&config, &registry, &Handle::default())?;
+//! assert!(profile.plugin_names().any(|name| name == "ShortNames"));
+//! # Ok::<(), ConfigError>(())
+//! ```
+
+mod event;
+mod points;
+mod profile;
+mod registry;
+mod state;
+mod status;
+mod waiting;
+
+pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
+pub use points::{
+    Bind, Filter, MAX_NODE_SCORE, Nomination, Permission, Permit, Plugin, Point, PointSet, Points, PostBind,
+    PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreFilterExtensions, PreFiltered, PreScore,
+    QueueSort, Reserve, Score, Victim, default_normalize,
+};
+pub use profile::{DEFAULT_SCHEDULER, PluginConfig, Profile, ProfileConfig, Profiles};
+pub use registry::{Args, ConfigError, Handle, PluginRegistry};
+pub use state::{CycleState, StateData};
+pub use status::{Code, Status};
+pub use waiting::WaitingPods;

@@ -1,0 +1,82 @@
+//! What the plugins of one scheduling cycle tell each other.
+
+use std::any::Any;
+
+/// A value that a plugin keeps in the [`CycleState`]; implemented for every type that can be cloned.
+pub trait StateData: Any + Send + Sync {
+    /// A copy, for a what-if run beside the cycle (preemption, nominated pods).
+    fn duplicate(&self) -> Box<dyn StateData>;
+    /// The value as `Any`, to find its type again.
+    fn any(&self) -> &dyn Any;
+    /// The value as `Any`, to change.
+    fn any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T: Any + Clone + Send + Sync> StateData for T {
+    fn duplicate(&self) -> Box<dyn StateData> {
+        Box::new(self.clone())
+    }
+    fn any(&self) -> &dyn Any {
+        self
+    }
+    fn any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The state of one cycle: one value a type. A plugin keeps its data under a private type of its own, so
+/// nobody else can touch it; a public type is a way for plugins to talk.
+///
+/// ```
+/// use rkube_sched::framework::CycleState;
+///
+/// #[derive(Clone, PartialEq, Debug)]
+/// struct Wanted(u32);
+///
+/// let mut state = CycleState::default();
+/// state.write(Wanted(3));
+/// assert_eq!(state.read::<Wanted>(), Some(&Wanted(3)));
+/// assert_eq!(state.clone().read::<u8>(), None);
+/// ```
+#[derive(Default)]
+pub struct CycleState {
+    // A cycle has a handful of values: a list is quicker than any map.
+    entries: Vec<Box<dyn StateData>>,
+}
+
+impl Clone for CycleState {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.iter().map(|entry| (**entry).duplicate()).collect() }
+    }
+}
+
+impl std::fmt::Debug for CycleState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CycleState({} values)", self.entries.len())
+    }
+}
+
+impl CycleState {
+    /// Keeps a value, in place of an earlier one of its type.
+    pub fn write<T: Any + Clone + Send + Sync>(&mut self, value: T) {
+        match self.modify::<T>() {
+            Some(slot) => *slot = value,
+            None => self.entries.push(Box::new(value)),
+        }
+    }
+
+    /// The value of a type.
+    pub fn read<T: Any>(&self) -> Option<&T> {
+        self.entries.iter().find_map(|entry| (**entry).any().downcast_ref())
+    }
+
+    /// The value of a type, to change.
+    pub fn modify<T: Any>(&mut self) -> Option<&mut T> {
+        self.entries.iter_mut().find_map(|entry| (**entry).any_mut().downcast_mut())
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

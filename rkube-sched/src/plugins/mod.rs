@@ -1,0 +1,71 @@
+//! The built-in plugins, one a file: arguments, points, requeue hints, tests.
+//!
+//! Names, arguments, reasons, weights and scores are those of kube-scheduler.
+//!
+//! ```
+//! let names: Vec<_> = rkube_sched::plugins::all().names().collect();
+//! assert!(names.contains(&"NodeResourcesFit"));
+//! ```
+
+pub mod default_binder;
+pub mod node_affinity;
+pub mod node_name;
+pub mod node_resources_balanced_allocation;
+pub mod node_resources_fit;
+pub mod node_unschedulable;
+pub mod priority_sort;
+pub mod scheduling_gates;
+pub mod taint_toleration;
+
+use crate::framework::{Args, ConfigError, Handle, PluginRegistry, PointSet};
+
+type Make = fn(&Args, &Handle) -> Result<PointSet, ConfigError>;
+
+/// Every built-in plugin: its name, how it is made, and the weight of its score in the default profile.
+const ALL: &[(&str, Make, i64)] = &[
+    (scheduling_gates::NAME, scheduling_gates::make, 1),
+    (priority_sort::NAME, priority_sort::make, 1),
+    (node_unschedulable::NAME, node_unschedulable::make, 1),
+    (node_name::NAME, node_name::make, 1),
+    (taint_toleration::NAME, taint_toleration::make, 3),
+    (node_affinity::NAME, node_affinity::make, 2),
+    (node_resources_fit::NAME, node_resources_fit::make, 1),
+    (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
+    (default_binder::NAME, default_binder::make, 1),
+];
+
+/// The plugins of the default profile with their weights, in the order in which they run.
+pub(crate) fn default_weights() -> impl Iterator<Item = (&'static str, i64)> {
+    ALL.iter().map(|&(name, _, weight)| (name, weight))
+}
+
+/// A registry with every built-in plugin; a host adds its own.
+pub fn all() -> PluginRegistry {
+    let mut registry = PluginRegistry::empty();
+    for &(name, make, _) in ALL {
+        // No two of them share a name: a test sees to it.
+        let _ = registry.add(name, make);
+    }
+    registry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framework::{Point, Profiles};
+
+    #[test]
+    fn names_are_unique_and_the_default_profile_runs_all_of_them() {
+        assert_eq!(all().names().count(), ALL.len());
+        let profiles = Profiles::standard();
+        let profile = profiles.iter().next().unwrap();
+        assert_eq!(profile.plugin_names().count(), ALL.len());
+        for (name, make, _) in ALL {
+            let set = make(&Args::default(), &Handle::default()).unwrap();
+            assert_eq!(set.plugin.name(), *name);
+            assert!(!set.points().is_empty());
+            let points: Vec<Point> = set.points();
+            assert!(points.is_sorted());
+        }
+    }
+}

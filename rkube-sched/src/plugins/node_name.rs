@@ -1,0 +1,69 @@
+//! A pod that names its node goes there or nowhere.
+
+use crate::{
+    framework::{
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin, PointSet,
+        Points, Resource, Status, Subject,
+    },
+    snapshot::{NodeView, PodInfo, node_of},
+};
+
+/// The plugin's name.
+pub const NAME: &str = "NodeName";
+
+/// Filters by `spec.nodeName`. See the module's documentation.
+#[derive(Debug)]
+pub struct NodeName;
+
+/// Makes the plugin; it has no arguments.
+pub fn make(_: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
+    Ok(Points::of(NodeName).filter().done())
+}
+
+impl Plugin for NodeName {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn events(&self) -> Vec<Interest> {
+        vec![Interest::new(Resource::Node, Actions::ADD)]
+    }
+
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
+        match &event.subject {
+            Subject::Node { new: Some(node), .. } => {
+                node_of(&pod.pod).is_none_or(|wanted| node.metadata.name.as_deref() == Some(wanted)).into()
+            }
+            _ => Hint::Queue,
+        }
+    }
+}
+
+impl Filter for NodeName {
+    fn filter(&self, _: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
+        match node_of(&pod.pod) {
+            Some(wanted) if wanted != node.name() => {
+                Status::unresolvable("node(s) didn't match the requested node name")
+            }
+            _ => Status::success(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn only_the_named_node_will_do() {
+        let snapshot = testing::snapshot(["a", "b"].map(|name| json!({"metadata": {"name": name}})));
+        let pod = testing::pod("p", json!({"nodeName": "b"}));
+        let answers: Vec<_> = (snapshot.nodes().iter())
+            .map(|&id| NodeName.filter(&CycleState::default(), &pod, snapshot.view(id)).message())
+            .collect();
+        assert_eq!(answers, ["node(s) didn't match the requested node name", ""]);
+    }
+}

@@ -1,0 +1,178 @@
+//! Prefers nodes on which the pod evens out the use of resources.
+//!
+//! With `f` the fractions requested of each resource, a node's balance is `100 * (1 - deviation(f))`.
+//! The score is `50 + (50 + balance with the pod - balance without it) / 2`, in whole numbers, as in
+//! kube-scheduler since 1.35.
+
+use serde::Deserialize;
+use smallvec::SmallVec;
+
+use crate::{
+    allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
+    framework::{
+        Args, ConfigError, CycleState, Handle, Interest, MAX_NODE_SCORE, Plugin, PointSet, Points, PreScore,
+        Score, Status,
+    },
+    snapshot::{NodeSet, NodeView, PodInfo},
+};
+
+/// The plugin's name.
+pub const NAME: &str = "NodeResourcesBalancedAllocation";
+
+/// The plugin's arguments, as in `KubeSchedulerConfiguration`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BalancedAllocationArgs {
+    /// The resources that count, by default CPU and memory; weights must be 1.
+    #[serde(default = "cpu_and_memory")]
+    pub resources: Vec<ResourceSpec>,
+}
+
+impl Default for BalancedAllocationArgs {
+    fn default() -> Self {
+        Self { resources: cpu_and_memory() }
+    }
+}
+
+/// Scores by balance. See the module's documentation.
+#[derive(Debug)]
+pub struct BalancedAllocation {
+    resources: Vec<ResourceSpec>,
+}
+
+/// Makes the plugin from [`BalancedAllocationArgs`].
+pub fn make(args: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
+    let args: BalancedAllocationArgs = args.read(NAME)?;
+    validate_resources(NAME, &args.resources)?;
+    if args.resources.iter().any(|resource| resource.weight > 1) {
+        return Err(ConfigError::arguments(NAME, "resource weights must be 1"));
+    }
+    Ok(Points::of(BalancedAllocation { resources: args.resources }).pre_score().score().done())
+}
+
+#[derive(Clone)]
+struct State(Vec<Wanted>);
+
+/// `100 * (1 - deviation)`, cut to a whole number.
+fn balance(fractions: &[f64]) -> i64 {
+    let deviation = match fractions {
+        [a, b] => ((a - b) / 2.0).abs(),
+        [] | [_] => 0.0,
+        many => {
+            let mean = many.iter().sum::<f64>() / many.len() as f64;
+            let squares = many.iter().map(|fraction| (fraction - mean) * (fraction - mean));
+            (squares.sum::<f64>() / many.len() as f64).sqrt()
+        }
+    };
+    ((1.0 - deviation) * MAX_NODE_SCORE as f64) as i64
+}
+
+fn score_node(wanted: &[Wanted], node: NodeView<'_>) -> i64 {
+    let (mut with, mut without) = (SmallVec::<[f64; 4]>::new(), SmallVec::<[f64; 4]>::new());
+    for resource in wanted {
+        let (allocatable, requested) = (node.allocatable(resource.column), node.requested(resource.column));
+        if allocatable == 0 {
+            continue;
+        }
+        let fraction = |amount: i64| (amount as f64 / allocatable as f64).min(1.0);
+        with.push(fraction(requested + resource.amount));
+        without.push(fraction(requested));
+    }
+    MAX_NODE_SCORE / 2 + (MAX_NODE_SCORE / 2 + balance(&with) - balance(&without)) / 2
+}
+
+impl Plugin for BalancedAllocation {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn events(&self) -> Vec<Interest> {
+        Vec::new()
+    }
+}
+
+impl PreScore for BalancedAllocation {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: NodeSet<'_>) -> Status {
+        let wanted = wanted(nodes.snapshot(), pod, &self.resources, false);
+        // A pod that asks for nothing changes no balance; scored, such pods would all pile up on the
+        // node that happens to be most even.
+        if wanted.iter().all(|resource| resource.amount == 0) {
+            return Status::skip();
+        }
+        state.write(State(wanted));
+        Status::success()
+    }
+}
+
+impl Score for BalancedAllocation {
+    fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+        match state.read::<State>() {
+            Some(State(wanted)) => Ok(score_node(wanted, node)),
+            None => Err(Status::error("PreScore has not run")),
+        }
+    }
+
+    fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
+        let Some(State(wanted)) = state.read::<State>() else {
+            return Status::error("PreScore has not run");
+        };
+        for (score, node) in scores.iter_mut().zip(nodes.iter()) {
+            *score = score_node(wanted, node);
+        }
+        Status::success()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{snapshot::PlacedPod, testing};
+
+    fn plugin() -> BalancedAllocation {
+        BalancedAllocation { resources: cpu_and_memory() }
+    }
+
+    /// By hand. Without the pod both are even: 100. With it: a uses 3000/4000 of CPU and 5000/10000 of
+    /// memory, deviation 0.125, balance 87; b 3000/6000 and 5000/10000, balance 100.
+    /// Scores: 50 + (50 + 87 - 100) / 2 = 68 and 50 + 50 / 2 = 75.
+    #[test]
+    fn empty_nodes_of_two_sizes() {
+        let snapshot = testing::snapshot([
+            testing::node("a", json!({"cpu": "4", "memory": "10000"})),
+            testing::node("b", json!({"cpu": "6", "memory": "10000"})),
+        ]);
+        let pod = testing::pod_asking("p", json!({"cpu": "3", "memory": "5000"}));
+        testing::assert_scores(&plugin(), Some(&plugin()), &pod, &snapshot, &[68, 75]);
+    }
+
+    /// By hand. On a 1 of 4 CPU and 5000 of 10000 are in use: deviation 0.125, balance 87; with the pod
+    /// (1 CPU) 0.5 and 0.5: 100; score 50 + (50 + 13) / 2 = 81. On b the pod makes an even node uneven:
+    /// balance 100 to 87 (0.25 and 0): 50 + (50 - 13) / 2 = 68.
+    #[test]
+    fn a_pod_that_evens_a_node_out_is_welcome_there() {
+        let mut snapshot = testing::snapshot([
+            testing::node("a", json!({"cpu": "4", "memory": "10000"})),
+            testing::node("b", json!({"cpu": "4", "memory": "10000"})),
+        ]);
+        let there = testing::pod_asking("q", json!({"cpu": "1", "memory": "5000"}));
+        snapshot.set_pod(PlacedPod::from(&there), "a");
+        let pod = testing::pod_asking("p", json!({"cpu": "1", "memory": "0"}));
+        testing::assert_scores(&plugin(), Some(&plugin()), &pod, &snapshot, &[81, 68]);
+    }
+
+    /// By hand: fractions 0.5, 0.25, 0; mean 0.25; variance (0.0625 + 0 + 0.0625) / 3; deviation 0.2041.
+    #[test]
+    fn three_resources_use_the_standard_deviation() {
+        assert_eq!(balance(&[0.5, 0.25, 0.0]), 79);
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_nothing_is_not_scored() {
+        let snapshot = testing::snapshot([testing::node("a", json!({"cpu": "4", "memory": "10000"}))]);
+        let nodes = NodeSet::new(&snapshot, snapshot.nodes());
+        let pod = testing::pod_asking("p", json!({}));
+        assert!(plugin().pre_score(&mut CycleState::default(), &pod, nodes).is_skip());
+    }
+}

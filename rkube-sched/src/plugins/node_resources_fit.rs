@@ -1,0 +1,396 @@
+//! A node must have what a pod asks for; how full it is makes its score.
+
+use std::{borrow::Cow, collections::BTreeSet};
+
+use serde::Deserialize;
+
+use crate::{
+    allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
+    engine::Candidates,
+    framework::{
+        Actions, Args, ClusterEvent, Code, ConfigError, CycleState, Filter, Handle, Hint, Interest,
+        MAX_NODE_SCORE, Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource, Score, Status,
+        Subject, is_own_update,
+    },
+    snapshot::{Column, NodeSet, NodeView, PodInfo, Requests, Snapshot, is_extended, node_of},
+};
+
+/// The plugin's name.
+pub const NAME: &str = "NodeResourcesFit";
+
+/// A point of the curve of `RequestedToCapacityRatio`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ShapePoint {
+    /// Utilization in percent, 0 to 100.
+    pub utilization: i64,
+    /// Score, 0 to 10.
+    pub score: i64,
+}
+
+/// The curve of `RequestedToCapacityRatio`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct RatioArgs {
+    /// Its points, by increasing utilization.
+    #[serde(default)]
+    pub shape: Vec<ShapePoint>,
+}
+
+/// How nodes are scored.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+pub enum Strategy {
+    /// The emptier the better.
+    #[default]
+    LeastAllocated,
+    /// The fuller the better.
+    MostAllocated,
+    /// By a curve over utilization.
+    RequestedToCapacityRatio,
+}
+
+/// `scoringStrategy` of the arguments.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScoringStrategy {
+    /// Which strategy.
+    #[serde(default, rename = "type")]
+    pub strategy: Strategy,
+    /// The resources that count, by default CPU and memory alike.
+    #[serde(default = "cpu_and_memory")]
+    pub resources: Vec<ResourceSpec>,
+    /// The curve, for that strategy.
+    #[serde(default)]
+    pub requested_to_capacity_ratio: Option<RatioArgs>,
+}
+
+impl Default for ScoringStrategy {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            resources: cpu_and_memory(),
+            requested_to_capacity_ratio: None,
+        }
+    }
+}
+
+/// The plugin's arguments, as in `KubeSchedulerConfiguration`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodeResourcesFitArgs {
+    /// Extended resources that are not checked.
+    #[serde(default)]
+    pub ignored_resources: BTreeSet<String>,
+    /// Groups (the part before `/`) of extended resources that are not checked.
+    #[serde(default)]
+    pub ignored_resource_groups: BTreeSet<String>,
+    /// How nodes are scored.
+    #[serde(default)]
+    pub scoring_strategy: ScoringStrategy,
+}
+
+/// Filters and scores by resources. See the module's documentation.
+#[derive(Debug)]
+pub struct NodeResourcesFit {
+    args: NodeResourcesFitArgs,
+    /// The curve, scores already from 0 to 100.
+    shape: Vec<ShapePoint>,
+}
+
+/// Makes the plugin from [`NodeResourcesFitArgs`].
+pub fn make(args: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
+    let plugin = NodeResourcesFit::new(args.read(NAME)?)?;
+    Ok(Points::of(plugin).pre_filter().filter().pre_score().score().done())
+}
+
+fn validated_shape(strategy: &ScoringStrategy) -> Result<Vec<ShapePoint>, ConfigError> {
+    if strategy.strategy != Strategy::RequestedToCapacityRatio {
+        return Ok(Vec::new());
+    }
+    let wrong = |text: &str| Err(ConfigError::arguments(NAME, text));
+    let shape = strategy.requested_to_capacity_ratio.clone().unwrap_or_default().shape;
+    if shape.is_empty() {
+        return wrong("at least one point must be specified");
+    }
+    if shape.windows(2).any(|pair| pair[0].utilization >= pair[1].utilization) {
+        return wrong("utilization values must be sorted in increasing order");
+    }
+    if shape.iter().any(|point| !(0..=100).contains(&point.utilization)) {
+        return wrong("utilization not in valid range [0-100]");
+    }
+    if shape.iter().any(|point| !(0..=10).contains(&point.score)) {
+        return wrong("score not in valid range [0-10]");
+    }
+    let scaled = |point: ShapePoint| ShapePoint { score: point.score * MAX_NODE_SCORE / 10, ..point };
+    Ok(shape.into_iter().map(scaled).collect())
+}
+
+/// What the pod asks for of scalar resources: name, amount, and the column if any node or pod knows it.
+#[derive(Clone)]
+struct FilterState {
+    scalars: Vec<(Box<str>, i64, Option<Column>)>,
+}
+
+#[derive(Clone)]
+struct ScoreState(Vec<Wanted>);
+
+/// Collects what a node lacks.
+#[derive(Default)]
+struct Lack {
+    status: Status,
+    hopeless: bool,
+}
+
+impl Lack {
+    /// `wanted` more than is free; hopeless if it is more than the node has at all.
+    fn check(&mut self, wanted: i64, requested: i64, allocatable: i64, reason: impl FnOnce() -> Cow<'static, str>) {
+        if wanted > 0 && wanted > allocatable - requested {
+            self.hopeless |= wanted > allocatable;
+            self.status = std::mem::take(&mut self.status).with(reason());
+        }
+    }
+}
+
+impl NodeResourcesFit {
+    /// The plugin.
+    pub fn new(args: NodeResourcesFitArgs) -> Result<Self, ConfigError> {
+        validate_resources(NAME, &args.scoring_strategy.resources)?;
+        Ok(Self { shape: validated_shape(&args.scoring_strategy)?, args })
+    }
+
+    fn is_ignored(&self, name: &str) -> bool {
+        let group = name.split('/').next().unwrap_or_default();
+        is_extended(name)
+            && (self.args.ignored_resources.contains(name) || self.args.ignored_resource_groups.contains(group))
+    }
+
+    fn scalars(&self, requests: &Requests, snapshot: &Snapshot) -> FilterState {
+        let counts = |(name, amount): &&(Box<str>, i64)| *amount > 0 && !self.is_ignored(name);
+        let of = |(name, amount): &(Box<str>, i64)| {
+            (name.clone(), *amount, snapshot.columns().find(name))
+        };
+        FilterState { scalars: requests.scalars.iter().filter(counts).map(of).collect() }
+    }
+
+    fn check(&self, requests: &Requests, scalars: &FilterState, node: NodeView<'_>) -> Status {
+        let mut lack = Lack::default();
+        let of = |column| (node.requested(column), node.allocatable(column));
+        let (pods, room) = of(Column::PODS);
+        if pods + 1 > room {
+            lack.status = lack.status.with("Too many pods");
+        }
+        let fixed = [
+            (Column::CPU, requests.cpu_milli, "Insufficient cpu"),
+            (Column::MEMORY, requests.memory, "Insufficient memory"),
+            (Column::EPHEMERAL, requests.ephemeral, "Insufficient ephemeral-storage"),
+        ];
+        for (column, wanted, reason) in fixed {
+            let (requested, allocatable) = of(column);
+            lack.check(wanted, requested, allocatable, || reason.into());
+        }
+        for (name, wanted, column) in &scalars.scalars {
+            let (requested, allocatable) = column.map_or((0, 0), of);
+            lack.check(*wanted, requested, allocatable, || format!("Insufficient {name}").into());
+        }
+        let nothing = lack.status.reasons().len() == 0;
+        match (nothing, lack.hopeless) {
+            (true, _) => Status::success(),
+            (_, false) => lack.status.with_code(Code::Unschedulable),
+            (_, true) => lack.status.with_code(Code::UnschedulableAndUnresolvable),
+        }
+    }
+
+    fn score_node(&self, wanted: &[Wanted], node: NodeView<'_>) -> i64 {
+        let (mut sum, mut weights) = (0_i64, 0_i64);
+        let strategy = self.args.scoring_strategy.strategy;
+        for resource in wanted {
+            let allocatable = node.allocatable(resource.column);
+            if allocatable == 0 {
+                continue;
+            }
+            let requested = resource.requested_with(node);
+            let score = match strategy {
+                Strategy::LeastAllocated => least(requested, allocatable),
+                Strategy::MostAllocated => requested.min(allocatable) * MAX_NODE_SCORE / allocatable,
+                Strategy::RequestedToCapacityRatio => {
+                    let full = requested > allocatable;
+                    let used = if full { 100 } else { requested * 100 / allocatable };
+                    on_curve(&self.shape, used)
+                }
+            };
+            // On a curve a resource that scores nothing does not count at all.
+            if score > 0 || strategy != Strategy::RequestedToCapacityRatio {
+                sum += score * resource.weight;
+                weights += resource.weight;
+            }
+        }
+        match (weights, strategy) {
+            (0, _) => 0,
+            (_, Strategy::RequestedToCapacityRatio) => (sum as f64 / weights as f64).round() as i64,
+            _ => sum / weights,
+        }
+    }
+}
+
+fn least(requested: i64, allocatable: i64) -> i64 {
+    if requested > allocatable { 0 } else { (allocatable - requested) * MAX_NODE_SCORE / allocatable }
+}
+
+/// A broken line through the points, in whole numbers.
+fn on_curve(shape: &[ShapePoint], at: i64) -> i64 {
+    let Some(next) = shape.iter().position(|point| at <= point.utilization) else {
+        return shape.last().map_or(0, |point| point.score);
+    };
+    let to = shape[next];
+    let Some(from) = next.checked_sub(1).map(|before| shape[before]) else { return to.score };
+    from.score + (to.score - from.score) * (at - from.utilization) / (to.utilization - from.utilization)
+}
+
+impl Plugin for NodeResourcesFit {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn events(&self) -> Vec<Interest> {
+        vec![
+            Interest::new(Resource::AssignedPod, Actions::DELETE),
+            Interest::new(Resource::Pod, Actions::UPDATE_POD_SCALE_DOWN),
+            Interest::new(Resource::Node, Actions::ADD | Actions::UPDATE_NODE_ALLOCATABLE),
+        ]
+    }
+
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
+        match &event.subject {
+            // A pod has left its node.
+            Subject::Pod { old: Some(old), new: None } => node_of(old).is_some().into(),
+            Subject::Pod { old: Some(old), new: Some(new) } => {
+                let assigned = node_of(new).is_some();
+                let freed = assigned && frees(&Requests::of_pod(old), &Requests::of_pod(new), &pod.requests);
+                (is_own_update(pod, event) || freed).into()
+            }
+            Subject::Node { old, new: Some(new) } => {
+                let after = Capacity::of(new);
+                let before = old.as_deref().map(Capacity::of);
+                let grown = before.is_none_or(|before| after.exceeds(&before, &pod.requests));
+                (after.holds(self, &pod.requests) && grown).into()
+            }
+            _ => Hint::Queue,
+        }
+    }
+}
+
+/// Whether a pod that shrank gives back something that is wanted.
+fn frees(before: &Requests, after: &Requests, wanted: &Requests) -> bool {
+    (wanted.cpu_milli > 0 && before.cpu_milli > after.cpu_milli)
+        || (wanted.memory > 0 && before.memory > after.memory)
+        || (wanted.ephemeral > 0 && before.ephemeral > after.ephemeral)
+        || wanted.scalars.iter().any(|(name, _)| before.scalar(name) > after.scalar(name))
+}
+
+/// A node alone, outside of the cluster's snapshot, for hints.
+struct Capacity(Snapshot);
+
+impl Capacity {
+    fn of(node: &k8s_openapi::api::core::v1::Node) -> Self {
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(std::sync::Arc::new(node.clone()));
+        Self(snapshot)
+    }
+
+    fn of_resource(&self, name: &str) -> i64 {
+        let Self(snapshot) = self;
+        let value = snapshot.columns().find(name).and_then(|column| {
+            snapshot.nodes().first().map(|&node| snapshot.view(node).allocatable(column))
+        });
+        value.unwrap_or(0)
+    }
+
+    fn holds(&self, plugin: &NodeResourcesFit, requests: &Requests) -> bool {
+        let Self(snapshot) = self;
+        let scalars = plugin.scalars(requests, snapshot);
+        snapshot.nodes().iter().all(|&node| plugin.check(requests, &scalars, snapshot.view(node)).is_success())
+    }
+
+    fn exceeds(&self, before: &Self, requests: &Requests) -> bool {
+        let mut wanted: Vec<&str> = vec!["pods"];
+        wanted.extend((requests.cpu_milli > 0).then_some("cpu"));
+        wanted.extend((requests.memory > 0).then_some("memory"));
+        wanted.extend((requests.ephemeral > 0).then_some("ephemeral-storage"));
+        wanted.extend(requests.scalars.iter().map(|(name, _)| &**name));
+        wanted.into_iter().any(|name| self.of_resource(name) > before.of_resource(name))
+    }
+}
+
+impl PreFilter for NodeResourcesFit {
+    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> PreFiltered {
+        state.write(self.scalars(&pod.requests, snapshot));
+        PreFiltered::default()
+    }
+}
+
+impl Filter for NodeResourcesFit {
+    fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
+        match state.read::<FilterState>() {
+            Some(scalars) => self.check(&pod.requests, scalars, node),
+            None => self.check(&pod.requests, &self.scalars(&pod.requests, node.snapshot()), node),
+        }
+    }
+
+    fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        let columns = nodes.snapshot().columns();
+        let free = |column| columns.allocatable(column).iter().zip(columns.requested(column));
+        let scalars = match state.read::<FilterState>() {
+            Some(scalars) => scalars.clone(),
+            None => self.scalars(&pod.requests, nodes.snapshot()),
+        };
+        if !scalars.scalars.is_empty() {
+            return nodes.retain(|node| self.check(&pod.requests, &scalars, node));
+        }
+        // Column by column, which the compiler turns into vector instructions; only nodes that fail
+        // are looked at one by one, for their reasons.
+        let mut fits: Vec<bool> = free(Column::PODS).map(|(room, pods)| pods < room).collect();
+        let fixed = [
+            (Column::CPU, pod.requests.cpu_milli),
+            (Column::MEMORY, pod.requests.memory),
+            (Column::EPHEMERAL, pod.requests.ephemeral),
+        ];
+        for (column, wanted) in fixed.into_iter().filter(|(_, wanted)| *wanted > 0) {
+            for (fits, (allocatable, requested)) in fits.iter_mut().zip(free(column)) {
+                *fits &= wanted <= allocatable - requested;
+            }
+        }
+        nodes.retain(|node| {
+            if fits[node.id().row()] { Status::success() } else { self.check(&pod.requests, &scalars, node) }
+        });
+    }
+}
+
+impl PreScore for NodeResourcesFit {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: NodeSet<'_>) -> Status {
+        let resources = &self.args.scoring_strategy.resources;
+        state.write(ScoreState(wanted(nodes.snapshot(), pod, resources, true)));
+        Status::success()
+    }
+}
+
+impl Score for NodeResourcesFit {
+    fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+        match state.read::<ScoreState>() {
+            Some(ScoreState(wanted)) => Ok(self.score_node(wanted, node)),
+            None => Err(Status::error("PreScore has not run")),
+        }
+    }
+
+    fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
+        let Some(ScoreState(wanted)) = state.read::<ScoreState>() else {
+            return Status::error("PreScore has not run");
+        };
+        for (score, node) in scores.iter_mut().zip(nodes.iter()) {
+            *score = self.score_node(wanted, node);
+        }
+        Status::success()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Keeps pods off nodes whose taints they do not tolerate, and prefers nodes with few taints of the
+//! gentle sort.
+
+use k8s_openapi::api::core::v1::{Taint, Toleration};
+
+use crate::{
+    engine::Candidates,
+    framework::{
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, MAX_NODE_SCORE,
+        Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize, is_own_update,
+    },
+    matching::tolerated,
+    snapshot::{NodeSet, NodeView, PodInfo},
+};
+
+/// The plugin's name.
+pub const NAME: &str = "TaintToleration";
+
+const REFUSED: &str = "node(s) had untolerated taint(s)";
+
+/// Filters and scores by taints. See the module's documentation.
+#[derive(Debug)]
+pub struct TaintToleration;
+
+/// Makes the plugin; it has no arguments.
+pub fn make(_: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
+    Ok(Points::of(TaintToleration).filter().pre_score().score().done())
+}
+
+/// Whether the pod may go where these taints are.
+fn admits(taints: &[Taint], pod: &PodInfo) -> bool {
+    let hard = taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
+    hard.into_iter().all(|taint| tolerated(pod.tolerations(), taint))
+}
+
+/// How many gentle taints the pod does not tolerate.
+fn dislikes(taints: &[Taint], tolerations: &[Toleration]) -> i64 {
+    let gentle = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
+    gentle.filter(|taint| !tolerated(tolerations, taint)).count() as i64
+}
+
+/// Remembers an answer for each taint set: thousands of nodes share a handful.
+struct PerSet<T>(Vec<Option<T>>);
+
+impl<T: Copy> PerSet<T> {
+    fn new(sets: usize) -> Self {
+        Self(vec![None; sets])
+    }
+
+    fn get(&mut self, node: NodeView<'_>, answer: impl FnOnce(&[Taint]) -> T) -> T {
+        match self.0.get_mut(node.taint_set() as usize) {
+            Some(slot) => *slot.get_or_insert_with(|| answer(node.taints())),
+            None => answer(node.taints()),
+        }
+    }
+}
+
+/// The tolerations that count for gentle taints.
+#[derive(Clone)]
+struct Gentle(Vec<Toleration>);
+
+impl Plugin for TaintToleration {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn events(&self) -> Vec<Interest> {
+        vec![
+            Interest::new(Resource::Node, Actions::ADD | Actions::UPDATE_NODE_TAINT),
+            Interest::new(Resource::PendingPod, Actions::UPDATE_POD_TOLERATION),
+        ]
+    }
+
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
+        match &event.subject {
+            Subject::Node { new: Some(node), .. } => {
+                let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+                admits(taints, pod).into()
+            }
+            Subject::Pod { .. } => is_own_update(pod, event).into(),
+            _ => Hint::Queue,
+        }
+    }
+}
+
+impl Filter for TaintToleration {
+    fn filter(&self, _: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
+        if admits(node.taints(), pod) { Status::success() } else { Status::unresolvable(REFUSED) }
+    }
+
+    fn filter_all(&self, _: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        let mut known = PerSet::new(nodes.snapshot().taint_sets());
+        nodes.retain(|node| {
+            let admitted = known.get(node, |taints| admits(taints, pod));
+            if admitted { Status::success() } else { Status::unresolvable(REFUSED) }
+        });
+    }
+}
+
+impl PreScore for TaintToleration {
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _: NodeSet<'_>) -> Status {
+        let counts = |toleration: &&Toleration| {
+            matches!(toleration.effect.as_deref().unwrap_or_default(), "" | "PreferNoSchedule")
+        };
+        state.write(Gentle(pod.tolerations().iter().filter(counts).cloned().collect()));
+        Status::success()
+    }
+}
+
+impl Score for TaintToleration {
+    fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+        let tolerations = state.read::<Gentle>().map_or(&[][..], |gentle| &gentle.0);
+        Ok(dislikes(node.taints(), tolerations))
+    }
+
+    fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
+        let tolerations = state.read::<Gentle>().map_or(&[][..], |gentle| &gentle.0);
+        let mut known = PerSet::new(nodes.snapshot().taint_sets());
+        for (score, node) in scores.iter_mut().zip(nodes.iter()) {
+            *score = known.get(node, |taints| dislikes(taints, tolerations));
+        }
+        Status::success()
+    }
+
+    fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {
+        default_normalize(MAX_NODE_SCORE, true, scores);
+        Status::success()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    fn taint(key: &str, effect: &str) -> serde_json::Value {
+        json!({"key": key, "value": "v", "effect": effect})
+    }
+
+    #[test]
+    fn hard_taints_filter() {
+        let snapshot = testing::snapshot([
+            json!({"metadata": {"name": "a"}, "spec": {"taints": [taint("x", "NoSchedule")]}}),
+            json!({"metadata": {"name": "b"}, "spec": {"taints": [taint("x", "PreferNoSchedule")]}}),
+            json!({"metadata": {"name": "c"}, "spec": {"taints": [taint("y", "NoExecute")]}}),
+        ]);
+        let pod = testing::pod("p", json!({"tolerations": [{"key": "y", "operator": "Exists"}]}));
+        testing::assert_filter(&TaintToleration, &pod, &snapshot, &[REFUSED, "", ""]);
+    }
+
+    /// By hand: untolerated gentle taints 0, 1, 2 of a maximum of 2, turned round.
+    #[test]
+    fn fewer_gentle_taints_score_higher() {
+        let node = |name, keys: &[&str]| {
+            let taints: Vec<_> = keys.iter().map(|key| taint(key, "PreferNoSchedule")).collect();
+            json!({"metadata": {"name": name}, "spec": {"taints": taints}})
+        };
+        let snapshot =
+            testing::snapshot([node("a", &["x"]), node("b", &["x", "y"]), node("c", &["x", "y", "z"])]);
+        let tolerations = json!([
+            {"key": "x", "operator": "Exists", "effect": "PreferNoSchedule"},
+            // Counts for hard taints only.
+            {"key": "z", "operator": "Exists", "effect": "NoSchedule"}
+        ]);
+        let pod = testing::pod("p", json!({"tolerations": tolerations}));
+        testing::assert_scores(&TaintToleration, Some(&TaintToleration), &pod, &snapshot, &[100, 50, 0]);
+    }
+
+    #[test]
+    fn no_gentle_taints_score_full() {
+        let snapshot = testing::snapshot(["a", "b"].map(|name| json!({"metadata": {"name": name}})));
+        let pod = testing::pod("p", json!({}));
+        testing::assert_scores(&TaintToleration, Some(&TaintToleration), &pod, &snapshot, &[100, 100]);
+    }
+}

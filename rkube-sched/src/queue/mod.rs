@@ -1,0 +1,457 @@
+//! The pods that wait: active, backing off, unschedulable, gated.
+//!
+//! The queue is a value that never waits itself: every call is told the time, and
+//! [`SchedulingQueue::next_deadline`] says when the next one is due. Semantics: kube-scheduler's priority
+//! queue with queueing hints (KEP-4247) and scheduling gates (KEP-3521).
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rkube_sched::{framework::Profiles, queue::{QueueConfig, SchedulingQueue}, snapshot::PodInfo};
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//!
+//! let mut queue = SchedulingQueue::new(Arc::new(Profiles::standard()), QueueConfig::default());
+//! let now = tokio::time::Instant::now();
+//! queue.add(Arc::new(PodInfo::new(Default::default())), now);
+//! let pod = queue.pop(now).unwrap();
+//! assert_eq!(pod.attempts, 1);
+//! # });
+//! ```
+
+mod heap;
+mod in_flight;
+mod nominator;
+
+use std::{cmp::Ordering, collections::BTreeSet, sync::Arc, time::Duration};
+
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
+use tokio::time::Instant;
+
+use self::{heap::Heap, in_flight::InFlight};
+use crate::{
+    framework::{ClusterEvent, Hint, Profiles, Resource},
+    snapshot::{PodInfo, Uid},
+};
+
+pub use nominator::Nominator;
+
+/// The queue's times, with kube-scheduler's defaults.
+#[derive(Clone, Debug, PartialEq)]
+pub struct QueueConfig {
+    /// The first backoff: 1 s. It doubles with every failed try.
+    pub initial_backoff: Duration,
+    /// The longest backoff: 10 s.
+    pub max_backoff: Duration,
+    /// A pod that no event helped is tried again after so long: 5 min.
+    pub max_unschedulable: Duration,
+    /// Whether a scheduler with nothing else to do takes pods before their backoff ends (those whose
+    /// last try failed by an error never): yes.
+    pub pop_from_backoff: bool,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            initial_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(10),
+            max_unschedulable: Duration::from_secs(300),
+            pop_from_backoff: true,
+        }
+    }
+}
+
+/// A pod on its way through the queue.
+#[derive(Clone, Debug)]
+pub struct QueuedPod {
+    /// The pod.
+    pub info: Arc<PodInfo>,
+    /// When it came into the queue, or came back.
+    pub timestamp: Instant,
+    /// When it came into the queue first.
+    pub added: Instant,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// The plugins that refused it in the last try.
+    pub unschedulable_plugins: BTreeSet<&'static str>,
+    /// The plugins that made it wait for something outside in the last try.
+    pub pending_plugins: BTreeSet<&'static str>,
+    /// The plugin that keeps it out of the active queue.
+    pub gated_by: Option<&'static str>,
+    /// Its place among pods that came at the same time.
+    sequence: u64,
+    refusals: u32,
+    errors: u32,
+}
+
+impl QueuedPod {
+    fn rejected_by(&self) -> impl Iterator<Item = &'static str> {
+        let plugins = self.unschedulable_plugins.iter().chain(&self.pending_plugins).copied();
+        plugins.chain(self.gated_by)
+    }
+}
+
+/// What an event means for a waiting pod.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Wake {
+    Skip,
+    AfterBackoff,
+    Immediately,
+}
+
+/// Where pods wait. See the module's documentation.
+#[derive(Debug)]
+pub struct SchedulingQueue {
+    profiles: Arc<Profiles>,
+    config: QueueConfig,
+    active: Heap,
+    backoff: Heap,
+    error_backoff: Heap,
+    unschedulable: IndexMap<Uid, QueuedPod, FixedState>,
+    /// When each unschedulable pod is tried again whatever happens.
+    leftovers: BTreeSet<(Instant, Uid)>,
+    in_flight: InFlight,
+    nominator: Nominator,
+    sequence: u64,
+}
+
+/// How many pods wait where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueLength {
+    /// Ready to be tried.
+    pub active: usize,
+    /// Wait for their backoff.
+    pub backoff: usize,
+    /// Wait for an event.
+    pub unschedulable: usize,
+    /// Of those, kept out by PreEnqueue.
+    pub gated: usize,
+    /// Being scheduled or bound.
+    pub in_flight: usize,
+}
+
+impl SchedulingQueue {
+    /// An empty queue.
+    pub fn new(profiles: Arc<Profiles>, config: QueueConfig) -> Self {
+        Self {
+            profiles,
+            config,
+            active: Heap::default(),
+            backoff: Heap::default(),
+            error_backoff: Heap::default(),
+            unschedulable: IndexMap::default(),
+            leftovers: BTreeSet::new(),
+            in_flight: InFlight::default(),
+            nominator: Nominator::default(),
+            sequence: 0,
+        }
+    }
+
+    /// The pods for which room is held.
+    pub fn nominator(&self) -> &Nominator {
+        &self.nominator
+    }
+
+    /// The pods for which room is held, to change.
+    pub fn nominator_mut(&mut self) -> &mut Nominator {
+        &mut self.nominator
+    }
+
+    /// How many pods wait where.
+    pub fn len(&self) -> QueueLength {
+        QueueLength {
+            active: self.active.len(),
+            backoff: self.backoff.len() + self.error_backoff.len(),
+            unschedulable: self.unschedulable.len(),
+            gated: self.unschedulable.values().filter(|pod| pod.gated_by.is_some()).count(),
+            in_flight: self.in_flight.len(),
+        }
+    }
+
+    /// Whether no pod waits or is being scheduled.
+    pub fn is_empty(&self) -> bool {
+        self.len() == QueueLength::default()
+    }
+
+    /// Whether the pod waits somewhere.
+    pub fn contains(&self, uid: &str) -> bool {
+        [&self.active, &self.backoff, &self.error_backoff].iter().any(|heap| heap.get(uid).is_some())
+            || self.unschedulable.contains_key(uid)
+    }
+
+    /// How long a pod backs off after so many failed tries.
+    fn backoff_after(&self, failures: u32) -> Duration {
+        if failures == 0 {
+            return Duration::ZERO;
+        }
+        let doubled = 2_u32.saturating_pow(failures - 1);
+        self.config.initial_backoff.saturating_mul(doubled).min(self.config.max_backoff)
+    }
+
+    fn backoff_ends(&self, pod: &QueuedPod) -> Instant {
+        let failures = if pod.errors > 0 { pod.errors } else { pod.refusals };
+        pod.timestamp + self.backoff_after(failures)
+    }
+
+    fn push_active(&mut self, pod: QueuedPod) {
+        let profiles = self.profiles.clone();
+        self.active.push(pod, &|a, b| by_sort(&profiles, a, b));
+    }
+
+    fn pop_active(&mut self) -> Option<QueuedPod> {
+        let profiles = self.profiles.clone();
+        self.active.pop(&|a, b| by_sort(&profiles, a, b))
+    }
+
+    /// Runs an operation on a backoff heap under its order.
+    fn with_backoff<T>(&mut self, errors: bool, run: impl FnOnce(&mut Heap, heap::Order<'_>) -> T) -> T {
+        let heap = if errors { &mut self.error_backoff } else { &mut self.backoff };
+        let mut heap = std::mem::take(heap);
+        let result = run(&mut heap, &|a, b| {
+            let ends = self.backoff_ends(a).cmp(&self.backoff_ends(b));
+            ends.then_with(|| by_sort(&self.profiles, a, b))
+        });
+        *(if errors { &mut self.error_backoff } else { &mut self.backoff }) = heap;
+        result
+    }
+
+    /// A new pod.
+    pub fn add(&mut self, info: Arc<PodInfo>, now: Instant) {
+        if let Some(node) = info.nominated_node() {
+            self.nominator.nominate(info.clone(), &node.to_owned());
+        }
+        self.sequence += 1;
+        let pod = QueuedPod {
+            info,
+            timestamp: now,
+            added: now,
+            attempts: 0,
+            unschedulable_plugins: BTreeSet::new(),
+            pending_plugins: BTreeSet::new(),
+            gated_by: None,
+            sequence: self.sequence,
+            refusals: 0,
+            errors: 0,
+        };
+        self.enqueue(pod, Wake::Immediately, now);
+    }
+
+    /// Puts a pod where it belongs; PreEnqueue may keep it out of both queues.
+    fn enqueue(&mut self, mut pod: QueuedPod, wake: Wake, now: Instant) {
+        self.remove_waiting(&pod.info.uid.clone());
+        if wake == Wake::Skip {
+            return self.park(pod);
+        }
+        pod.gated_by = self.profiles.of(&pod.info).and_then(|profile| {
+            let refused = |plugin: &&Arc<dyn crate::framework::PreEnqueue>| {
+                !plugin.pre_enqueue(&pod.info).is_success()
+            };
+            profile.pre_enqueue.iter().find(refused).map(|plugin| plugin.name())
+        });
+        if pod.gated_by.is_some() {
+            self.park(pod);
+        } else if wake == Wake::AfterBackoff && self.backoff_ends(&pod) > now {
+            self.with_backoff(pod.errors > 0, |heap, order| heap.push(pod, order));
+        } else {
+            self.push_active(pod);
+        }
+    }
+
+    fn park(&mut self, pod: QueuedPod) {
+        let uid = pod.info.uid.clone();
+        // A gated pod waits for its gate, however long.
+        if pod.gated_by.is_none() {
+            self.leftovers.insert((pod.timestamp + self.config.max_unschedulable, uid.clone()));
+        }
+        self.unschedulable.insert(uid, pod);
+    }
+
+    fn unpark(&mut self, uid: &str) -> Option<QueuedPod> {
+        let pod = self.unschedulable.swap_remove(uid)?;
+        self.leftovers.remove(&(pod.timestamp + self.config.max_unschedulable, pod.info.uid.clone()));
+        Some(pod)
+    }
+
+    fn remove_waiting(&mut self, uid: &str) -> Option<QueuedPod> {
+        let profiles = self.profiles.clone();
+        self.active
+            .remove(uid, &|a, b| by_sort(&profiles, a, b))
+            .or_else(|| self.with_backoff(false, |heap, order| heap.remove(uid, order)))
+            .or_else(|| self.with_backoff(true, |heap, order| heap.remove(uid, order)))
+            .or_else(|| self.unpark(uid))
+    }
+
+    /// The next pod to try. It is in flight until [`SchedulingQueue::requeue`] or
+    /// [`SchedulingQueue::done`].
+    pub fn pop(&mut self, now: Instant) -> Option<QueuedPod> {
+        self.flush(now);
+        let mut pod = match self.pop_active() {
+            None if self.config.pop_from_backoff => {
+                self.with_backoff(false, |heap, order| heap.pop(order))?
+            }
+            other => other?,
+        };
+        pod.attempts += 1;
+        pod.unschedulable_plugins.clear();
+        pod.pending_plugins.clear();
+        self.in_flight.start(pod.info.uid.clone());
+        Some(pod)
+    }
+
+    /// The pod's try has ended, and it does not come back.
+    pub fn done(&mut self, uid: &str) {
+        self.in_flight.finish(uid);
+    }
+
+    /// The pod's try failed, by the plugins noted in it; by none means by an error. It waits for an
+    /// event, unless one came meanwhile that helps, or for its backoff. False: the pod is gone.
+    pub fn requeue(&mut self, mut pod: QueuedPod, now: Instant) -> bool {
+        let uid = pod.info.uid.clone();
+        if let Some(flight) = self.in_flight.get_mut(&uid) {
+            if let Some(updated) = flight.updated.take() {
+                pod.info = updated;
+            }
+            if flight.deleted {
+                self.in_flight.finish(&uid);
+                return false;
+            }
+        }
+        pod.timestamp = now;
+        let failed = pod.unschedulable_plugins.is_empty() && pod.pending_plugins.is_empty();
+        let wake = if failed {
+            pod.errors += 1;
+            Wake::AfterBackoff
+        } else {
+            pod.errors = 0;
+            pod.refusals += u32::from(!pod.unschedulable_plugins.is_empty());
+            let events = self.in_flight.events_since_start(&uid);
+            events.map(|event| self.wake(&pod, event)).max().unwrap_or(Wake::Skip)
+        };
+        self.in_flight.finish(&uid);
+        self.enqueue(pod, wake, now);
+        true
+    }
+
+    /// What an event means for a pod, by the hints of the plugins that refused it.
+    fn wake(&self, pod: &QueuedPod, event: &ClusterEvent) -> Wake {
+        let Some(profile) = self.profiles.of(&pod.info) else { return Wake::Skip };
+        let meaning = |plugin: &'static str| match profile.hint(plugin, &pod.info, event) {
+            Hint::Skip => Wake::Skip,
+            Hint::Queue if pod.pending_plugins.contains(plugin) => Wake::Immediately,
+            Hint::Queue => Wake::AfterBackoff,
+        };
+        pod.rejected_by().map(meaning).max().unwrap_or(Wake::AfterBackoff)
+    }
+
+    /// A waiting pod has changed.
+    pub fn update(&mut self, old: &PodInfo, new: Arc<PodInfo>, now: Instant) {
+        let uid = new.uid.clone();
+        match new.nominated_node() {
+            Some(node) if self.nominator.node_of(&uid).is_none() || old.nominated_node().is_none() => {
+                self.nominator.nominate(new.clone(), &node.to_owned());
+            }
+            None if old.nominated_node().is_some() => self.nominator.clear(&uid),
+            _ => {}
+        }
+        let event = ClusterEvent::pod_updated(Resource::PendingPod, &old.pod, &new.pod);
+        if let Some(flight) = self.in_flight.get_mut(&uid) {
+            flight.updated = Some(new);
+            if let Some(event) = &event {
+                self.in_flight.record(event);
+            }
+            return;
+        }
+        let was_active = self.active.get(&uid).is_some();
+        let was_parked = self.unschedulable.contains_key(&uid);
+        let Some(mut pod) = self.remove_waiting(&uid) else {
+            return self.add(new, now);
+        };
+        pod.info = new;
+        let wake = match &event {
+            _ if was_active => Wake::Immediately,
+            _ if !was_parked => Wake::AfterBackoff,
+            Some(event) => self.wake(&pod, event),
+            None => Wake::Skip,
+        };
+        self.enqueue(pod, wake, now);
+    }
+
+    /// A pod is gone, or has got a node elsewhere.
+    pub fn delete(&mut self, uid: &str) {
+        self.nominator.clear(uid);
+        if let Some(flight) = self.in_flight.get_mut(uid) {
+            flight.deleted = true;
+        }
+        self.remove_waiting(uid);
+    }
+
+    /// Something has changed in the cluster: wakes the pods that it may help, and only those.
+    pub fn on_event(&mut self, event: &ClusterEvent, now: Instant) {
+        if !self.profiles.iter().any(|profile| profile.is_of_interest(event)) {
+            return;
+        }
+        self.in_flight.record(event);
+        let helped: Vec<(Uid, Wake)> = (self.unschedulable.iter())
+            .map(|(uid, pod)| (uid.clone(), self.wake(pod, event)))
+            .filter(|(_, wake)| *wake != Wake::Skip)
+            .collect();
+        for (uid, wake) in helped {
+            if let Some(pod) = self.unpark(&uid) {
+                self.enqueue(pod, wake, now);
+            }
+        }
+    }
+
+    /// Puts a waiting pod into the active queue whatever kept it (a plugin knows better).
+    pub fn activate(&mut self, uid: &str, now: Instant) {
+        match self.remove_waiting(uid) {
+            Some(pod) => self.enqueue(pod, Wake::Immediately, now),
+            None if self.in_flight.get_mut(uid).is_some() => {
+                self.in_flight.record(&ClusterEvent::wildcard());
+            }
+            None => {}
+        }
+    }
+
+    /// Moves what is due: ended backoffs, and pods that no event has helped for long.
+    pub fn flush(&mut self, now: Instant) {
+        for errors in [false, true] {
+            let heap = if errors { &self.error_backoff } else { &self.backoff };
+            let mut due = heap.peek().is_some_and(|pod| self.backoff_ends(pod) <= now);
+            while due {
+                if let Some(pod) = self.with_backoff(errors, |heap, order| heap.pop(order)) {
+                    self.enqueue(pod, Wake::Immediately, now);
+                }
+                let heap = if errors { &self.error_backoff } else { &self.backoff };
+                due = heap.peek().is_some_and(|pod| self.backoff_ends(pod) <= now);
+            }
+        }
+        while let Some((due, uid)) = self.leftovers.first().cloned()
+            && due <= now
+        {
+            self.leftovers.pop_first();
+            if let Some(pod) = self.unschedulable.swap_remove(&uid) {
+                self.enqueue(pod, Wake::AfterBackoff, now);
+            }
+        }
+    }
+
+    /// Whether [`SchedulingQueue::pop`] would give a pod now.
+    pub fn is_ready(&self) -> bool {
+        self.active.len() > 0 || (self.config.pop_from_backoff && self.backoff.len() > 0)
+    }
+
+    /// When the queue has something to move, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let backoffs = [&self.backoff, &self.error_backoff];
+        let ends = backoffs.into_iter().filter_map(|heap| heap.peek()).map(|pod| self.backoff_ends(pod));
+        ends.chain(self.leftovers.first().map(|(due, _)| *due)).min()
+    }
+}
+
+/// The profile's order, then that of arrival.
+fn by_sort(profiles: &Profiles, a: &QueuedPod, b: &QueuedPod) -> Ordering {
+    profiles.sort(a, b).then(a.sequence.cmp(&b.sequence))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Pods for which room is held on a node.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use foldhash::fast::FixedState;
+
+use crate::snapshot::{PodInfo, Uid};
+
+/// Which pod is nominated to which node.
+#[derive(Clone, Debug, Default)]
+pub struct Nominator {
+    by_node: HashMap<Arc<str>, BTreeMap<Uid, Arc<PodInfo>>, FixedState>,
+    by_pod: HashMap<Uid, Arc<str>, FixedState>,
+}
+
+impl Nominator {
+    /// Holds room for a pod, and gives up what was held for it before.
+    pub fn nominate(&mut self, pod: Arc<PodInfo>, node: &str) {
+        self.clear(&pod.uid);
+        let node: Arc<str> = node.into();
+        self.by_pod.insert(pod.uid.clone(), node.clone());
+        self.by_node.entry(node).or_default().insert(pod.uid.clone(), pod);
+    }
+
+    /// Holds no room for a pod any more.
+    pub fn clear(&mut self, uid: &str) {
+        let Some(node) = self.by_pod.remove(uid) else { return };
+        if let Some(pods) = self.by_node.get_mut(&node) {
+            pods.remove(uid);
+            if pods.is_empty() {
+                self.by_node.remove(&node);
+            }
+        }
+    }
+
+    /// The node where room is held for a pod.
+    pub fn node_of(&self, uid: &str) -> Option<&str> {
+        self.by_pod.get(uid).map(|node| &**node)
+    }
+
+    /// The pods for which room is held on a node, by UID.
+    pub fn on(&self, node: &str) -> impl Iterator<Item = &Arc<PodInfo>> {
+        self.by_node.get(node).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// Whether no room is held anywhere.
+    pub fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
+    }
+}

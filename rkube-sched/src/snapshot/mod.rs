@@ -1,0 +1,369 @@
+//! The cluster as the scheduler sees it: columns over nodes, and the pods on them.
+//!
+//! The driver keeps one snapshot and changes it as events arrive and as it assumes its own decisions;
+//! the engine reads it. Every change is one node's, costs what that node's change costs, and is noted in
+//! a bounded log ([`DirtyLog`]), from which anything computed over all nodes can be kept up to date.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use rkube_sched::snapshot::{Column, Snapshot};
+//!
+//! let node = serde_json::from_value(serde_json::json!({
+//!     "metadata": {"name": "n1"}, "status": {"allocatable": {"cpu": "4", "pods": "110"}}
+//! })).unwrap();
+//! let mut snapshot = Snapshot::default();
+//! let id = snapshot.set_node(Arc::new(node));
+//! assert_eq!(snapshot.view(id).allocatable(Column::CPU), 4000);
+//! ```
+
+mod columns;
+mod interner;
+mod log;
+mod pod;
+mod requests;
+mod view;
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use foldhash::fast::FixedState;
+use k8s_openapi::api::core::v1::{Node, Taint};
+use rkube_api::meta::Quantity;
+
+pub use columns::{Column, Columns};
+pub use interner::Interner;
+pub use log::{Dirty, DirtyLog};
+pub use pod::{PlacedPod, PodInfo, Uid, is_terminal, node_of};
+pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, Requests, is_extended, is_scalar};
+pub use view::{NodeSet, NodeView, Overlay};
+
+/// A node's number in a snapshot: its row in every column. A removed node's number goes to a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub(crate) u32);
+
+impl NodeId {
+    pub(crate) fn row(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A label as numbers of the snapshot's interners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LabelId {
+    /// The key's number.
+    pub key: u32,
+    /// The value's number.
+    pub value: u32,
+}
+
+/// A taint list with equality over what scheduling looks at: when a taint was added does not count.
+#[derive(Debug, Clone, Default)]
+struct TaintList(Vec<Taint>);
+
+fn taint_key(taint: &Taint) -> (&str, Option<&str>, &str) {
+    (&taint.key, taint.value.as_deref(), &taint.effect)
+}
+
+impl PartialEq for TaintList {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().map(taint_key).eq(other.0.iter().map(taint_key))
+    }
+}
+
+impl Eq for TaintList {}
+
+impl Hash for TaintList {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for taint in &self.0 {
+            taint_key(taint).hash(state);
+        }
+    }
+}
+
+impl From<&TaintList> for Arc<TaintList> {
+    fn from(list: &TaintList) -> Self {
+        Arc::new(list.clone())
+    }
+}
+
+/// What a node is, beside its columns.
+#[derive(Clone, Debug)]
+struct Row {
+    name: Arc<str>,
+    node: Option<Arc<Node>>,
+    labels: Vec<LabelId>,
+    taints: u32,
+    unschedulable: bool,
+    pods: Vec<u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    pod: PlacedPod,
+    node: NodeId,
+    /// Its place in the row's list.
+    index: usize,
+    assumed: bool,
+}
+
+/// The cluster's nodes and the pods that have one.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    by_name: HashMap<Arc<str>, NodeId, FixedState>,
+    rows: Vec<Row>,
+    free_rows: Vec<NodeId>,
+    /// The nodes that are really there, in the order of their numbers.
+    nodes: Vec<NodeId>,
+    columns: Columns,
+    keys: Interner<str>,
+    values: Interner<str>,
+    taints: Interner<TaintList>,
+    pods: HashMap<Uid, u32, FixedState>,
+    entries: Vec<Option<Entry>>,
+    free_entries: Vec<u32>,
+    log: DirtyLog,
+}
+
+impl Snapshot {
+    /// The nodes that are there, in a repeatable order.
+    pub fn nodes(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
+    /// A node by its name, if it is there.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.by_name.get(name).copied().filter(|id| self.row(*id).node.is_some())
+    }
+
+    /// One node.
+    pub fn view(&self, id: NodeId) -> NodeView<'_> {
+        NodeView { snapshot: self, id, overlay: None }
+    }
+
+    /// The columns.
+    pub fn columns(&self) -> &Columns {
+        &self.columns
+    }
+
+    /// The label keys in use.
+    pub fn label_keys(&self) -> &Interner<str> {
+        &self.keys
+    }
+
+    /// The label values in use.
+    pub fn label_values(&self) -> &Interner<str> {
+        &self.values
+    }
+
+    /// The taints that nodes of one taint set share.
+    pub fn taints(&self, set: u32) -> &[Taint] {
+        self.taints.get(set).map_or(&[], |list| &list.0)
+    }
+
+    /// Taint sets have numbers below this.
+    pub fn taint_sets(&self) -> usize {
+        self.taints.bound()
+    }
+
+    /// Which nodes changed since when.
+    pub fn log(&self) -> &DirtyLog {
+        &self.log
+    }
+
+    /// How many pods have a node, assumed ones included.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// A pod that has a node.
+    pub fn pod(&self, uid: &str) -> Option<(&PlacedPod, NodeId)> {
+        let entry = self.entry(uid)?;
+        Some((&entry.pod, entry.node))
+    }
+
+    /// Whether a pod's node is only assumed so far.
+    pub fn is_assumed(&self, uid: &str) -> bool {
+        self.entry(uid).is_some_and(|entry| entry.assumed)
+    }
+
+    fn entry(&self, uid: &str) -> Option<&Entry> {
+        self.entries[*self.pods.get(uid)? as usize].as_ref()
+    }
+
+    fn row(&self, id: NodeId) -> &Row {
+        &self.rows[id.row()]
+    }
+
+    fn pods_of(&self, id: NodeId) -> impl Iterator<Item = &PlacedPod> {
+        let slots = self.row(id).pods.iter();
+        slots.filter_map(|slot| self.entries[*slot as usize].as_ref()).map(|entry| &entry.pod)
+    }
+
+    fn row_of(&mut self, name: &str) -> NodeId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let name: Arc<str> = name.into();
+        let taints = self.taints.acquire(&TaintList::default());
+        let row = Row {
+            name: name.clone(),
+            node: None,
+            labels: Vec::new(),
+            taints,
+            unschedulable: false,
+            pods: Vec::new(),
+        };
+        let id = match self.free_rows.pop() {
+            Some(id) => {
+                self.rows[id.row()] = row;
+                id
+            }
+            None => {
+                self.rows.push(row);
+                self.columns.add_row();
+                NodeId((self.rows.len() - 1) as u32)
+            }
+        };
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// A node is new or has changed.
+    pub fn set_node(&mut self, node: Arc<Node>) -> NodeId {
+        let id = self.row_of(node.metadata.name.as_deref().unwrap_or_default());
+        let mut labels: Vec<LabelId> = (node.metadata.labels.iter().flatten())
+            .map(|(key, value)| LabelId { key: self.keys.acquire(key), value: self.values.acquire(value) })
+            .collect();
+        labels.sort_unstable();
+        let spec = node.spec.as_ref();
+        let taints = spec.and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        let taints = self.taints.acquire(&TaintList(taints));
+        let unschedulable = spec.and_then(|spec| spec.unschedulable).unwrap_or_default();
+        self.columns.clear_allocatable(id);
+        let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+        for (name, quantity) in allocatable.into_iter().flatten() {
+            let quantity = Quantity::try_from(quantity).unwrap_or_default();
+            let value = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
+            self.columns.set_allocatable(id, name, value);
+        }
+        let row = &mut self.rows[id.row()];
+        let before = (std::mem::replace(&mut row.labels, labels), std::mem::replace(&mut row.taints, taints));
+        row.unschedulable = unschedulable;
+        if row.node.replace(node).is_none()
+            && let Err(place) = self.nodes.binary_search(&id)
+        {
+            self.nodes.insert(place, id);
+        }
+        self.release(before.0, before.1);
+        self.log.push(id, Dirty::Node);
+        id
+    }
+
+    fn release(&mut self, labels: Vec<LabelId>, taints: u32) {
+        for label in labels {
+            self.keys.release(label.key);
+            self.values.release(label.value);
+        }
+        self.taints.release(taints);
+    }
+
+    /// A node is gone. Its pods stay until they are gone too.
+    pub fn remove_node(&mut self, name: &str) -> Option<NodeId> {
+        let id = self.find(name)?;
+        self.columns.clear_allocatable(id);
+        let empty = self.taints.acquire(&TaintList::default());
+        let row = &mut self.rows[id.row()];
+        row.node = None;
+        row.unschedulable = false;
+        let before = (std::mem::take(&mut row.labels), std::mem::replace(&mut row.taints, empty));
+        self.release(before.0, before.1);
+        if let Ok(place) = self.nodes.binary_search(&id) {
+            self.nodes.remove(place);
+        }
+        self.log.push(id, Dirty::Node);
+        self.drop_row_if_unused(id);
+        Some(id)
+    }
+
+    fn drop_row_if_unused(&mut self, id: NodeId) {
+        let row = &mut self.rows[id.row()];
+        if row.node.is_none() && row.pods.is_empty() {
+            self.by_name.remove(&row.name);
+            let taints = row.taints;
+            self.taints.release(taints);
+            self.free_rows.push(id);
+        }
+    }
+
+    /// A pod is on a node: seen there, or moved, or changed. It takes the place of what was known or
+    /// assumed of it.
+    pub fn set_pod(&mut self, pod: PlacedPod, node: &str) {
+        // Most updates of a bound pod are news of its status, which changes nothing here.
+        if let Some(&slot) = self.pods.get(&pod.uid)
+            && let Some(entry) = self.entries[slot as usize].as_mut()
+            && *self.rows[entry.node.row()].name == *node
+            && entry.pod == pod
+        {
+            entry.assumed = false;
+            return;
+        }
+        self.remove_pod(&pod.uid.clone());
+        self.place(pod, node, false);
+    }
+
+    /// A pod is taken to be on a node, until it is seen there ([`Snapshot::set_pod`]) or the binding
+    /// fails ([`Snapshot::forget`]).
+    pub fn assume(&mut self, pod: PlacedPod, node: &str) {
+        self.remove_pod(&pod.uid.clone());
+        self.place(pod, node, true);
+    }
+
+    /// The binding failed: takes an assumed pod away. A pod that was seen on its node stays.
+    pub fn forget(&mut self, uid: &str) -> bool {
+        self.is_assumed(uid) && self.remove_pod(uid)
+    }
+
+    fn place(&mut self, pod: PlacedPod, node: &str, assumed: bool) {
+        let id = self.row_of(node);
+        self.columns.apply(id, &pod.requests, 1);
+        let pods = &mut self.rows[id.row()].pods;
+        let (uid, entry) = (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed }));
+        let slot = match self.free_entries.pop() {
+            Some(slot) => {
+                self.entries[slot as usize] = entry;
+                slot
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        pods.push(slot);
+        self.pods.insert(uid, slot);
+        self.log.push(id, Dirty::Load);
+    }
+
+    /// A pod is gone, or has ended. False if it was not there.
+    pub fn remove_pod(&mut self, uid: &str) -> bool {
+        let Some(slot) = self.pods.remove(uid) else { return false };
+        let Some(entry) = self.entries[slot as usize].take() else { return false };
+        self.free_entries.push(slot);
+        self.columns.apply(entry.node, &entry.pod.requests, -1);
+        let pods = &mut self.rows[entry.node.row()].pods;
+        pods.swap_remove(entry.index);
+        if let Some(moved) = pods.get(entry.index)
+            && let Some(moved) = self.entries[*moved as usize].as_mut()
+        {
+            moved.index = entry.index;
+        }
+        self.log.push(entry.node, Dirty::Load);
+        self.drop_row_if_unused(entry.node);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

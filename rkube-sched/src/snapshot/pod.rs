@@ -1,0 +1,133 @@
+//! Pods as the scheduler sees them: the one to place, whole; those that are placed, as projections.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
+use rkube_api::client::ObjectKey;
+
+use super::Requests;
+use crate::framework::DEFAULT_SCHEDULER;
+
+/// A pod's UID; for a pod without one (a what-if run) its namespace and name.
+pub type Uid = Arc<str>;
+
+/// A pod to place, with what the plugins ask of it again and again.
+#[derive(Clone, Debug)]
+pub struct PodInfo {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its namespace and name.
+    pub key: ObjectKey,
+    /// Its priority.
+    pub priority: i32,
+    /// What it asks for.
+    pub requests: Requests,
+    /// The pod.
+    pub pod: Arc<Pod>,
+}
+
+fn uid_of(pod: &Pod) -> Uid {
+    let meta = &pod.metadata;
+    match meta.uid.as_deref() {
+        Some(uid) => uid.into(),
+        None => ObjectKey::of(pod).to_string().into(),
+    }
+}
+
+fn priority_of(pod: &Pod) -> i32 {
+    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
+}
+
+impl PodInfo {
+    /// Looks at a pod.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            uid: uid_of(&pod),
+            key: ObjectKey::of(&*pod),
+            priority: priority_of(&pod),
+            requests: Requests::of_pod(&pod),
+            pod,
+        }
+    }
+
+    /// The pod's spec, if it has one.
+    pub fn spec(&self) -> Option<&PodSpec> {
+        self.pod.spec.as_ref()
+    }
+
+    /// Its tolerations.
+    pub fn tolerations(&self) -> &[Toleration] {
+        self.spec().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default()
+    }
+
+    /// The scheduler that it asks for.
+    pub fn scheduler_name(&self) -> &str {
+        self.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or(DEFAULT_SCHEDULER)
+    }
+
+    /// The node on which room is held for it.
+    pub fn nominated_node(&self) -> Option<&str> {
+        self.pod.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+    }
+}
+
+/// A pod that has a node. Not the whole object: a million of them must fit into memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlacedPod {
+    /// Its UID.
+    pub uid: Uid,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its priority.
+    pub priority: i32,
+    /// What it asks for.
+    pub requests: Requests,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it started, or was made: the order in which preemption prefers victims.
+    pub since: Option<Timestamp>,
+    /// Whether it is on its way out.
+    pub terminating: bool,
+}
+
+impl PlacedPod {
+    /// The projection of a pod.
+    pub fn of(pod: &Pod) -> Self {
+        Self::project(pod, uid_of(pod), Requests::of_pod(pod))
+    }
+
+    fn project(pod: &Pod, uid: Uid, requests: Requests) -> Self {
+        let meta = &pod.metadata;
+        let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+        Self {
+            uid,
+            namespace: meta.namespace.as_deref().unwrap_or_default().into(),
+            name: meta.name.as_deref().unwrap_or_default().into(),
+            priority: priority_of(pod),
+            requests,
+            labels: meta.labels.clone().unwrap_or_default(),
+            since: started.or(meta.creation_timestamp.as_ref()).map(|time| time.0),
+            terminating: meta.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl From<&PodInfo> for PlacedPod {
+    fn from(info: &PodInfo) -> Self {
+        Self::project(&info.pod, info.uid.clone(), info.requests.clone())
+    }
+}
+
+/// Whether a pod has ended: it holds nothing on its node.
+pub fn is_terminal(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The node that a pod is bound to.
+pub fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+}

@@ -61,7 +61,7 @@ pub(crate) fn assert_filter(filter: &dyn Filter, pod: &PodInfo, snapshot: &Snaps
         .filter(|(_, status)| !status.is_success())
         .map(|(&id, status)| (id, status.from_plugin(filter.name())))
         .collect();
-    assert_eq!(candidates.rejected, refused);
+    assert_eq!(candidates.rejected(), refused);
 }
 
 /// Checks the normalized scores of all nodes, and that scoring one by one gives the same.

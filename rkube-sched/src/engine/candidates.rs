@@ -11,12 +11,13 @@ pub struct Candidates<'a> {
     snapshot: &'a Snapshot,
     pub(super) ids: Vec<NodeId>,
     pub(super) rejected: Vec<(NodeId, Status)>,
-    pub(super) plugin: &'static str,
+    pub(crate) plugin: &'static str,
     pub(super) error: Option<Status>,
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(snapshot: &'a Snapshot, ids: Vec<NodeId>) -> Self {
+    /// All of `ids` are in question. The engine does this; so may a test of a plugin.
+    pub fn new(snapshot: &'a Snapshot, ids: Vec<NodeId>) -> Self {
         Self { snapshot, ids, rejected: Vec::new(), plugin: "", error: None }
     }
 
@@ -40,6 +41,16 @@ impl<'a> Candidates<'a> {
             rejected.push((id, status));
             false
         });
+    }
+
+    /// The nodes that are still in question.
+    pub fn ids(&self) -> &[NodeId] {
+        &self.ids
+    }
+
+    /// The refusals so far.
+    pub fn rejected(&self) -> &[(NodeId, Status)] {
+        &self.rejected
     }
 
     /// How many nodes are still in question.

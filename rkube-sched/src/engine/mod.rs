@@ -103,7 +103,13 @@ struct Prepared<'p> {
 
 impl Prepared<'_> {
     /// A pod is on a node in thought.
-    fn add_pod(&self, state: &mut CycleState, pod: &PodInfo, added: &PlacedPod, node: NodeView<'_>) -> Status {
+    fn add_pod(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        added: &PlacedPod,
+        node: NodeView<'_>,
+    ) -> Status {
         let mut tell = |&(name, plugin): &(&'static str, &dyn PreFilterExtensions)| {
             plugin.add_pod(state, pod, added, node).from_plugin(name)
         };
@@ -311,10 +317,9 @@ impl<'a> Engine<'a> {
                 continue;
             }
             scores.fill(0);
-            for status in [
-                plugin.score_all(state, pod, set, &mut scores),
-                plugin.normalize(state, pod, &mut scores),
-            ] {
+            for status in
+                [plugin.score_all(state, pod, set, &mut scores), plugin.normalize(state, pod, &mut scores)]
+            {
                 if !status.is_success() {
                     return Err(status.from_plugin(plugin.name()));
                 }

@@ -16,7 +16,13 @@ use crate::{
     testing::{as_node, node, pod, pod_asking, snapshot},
 };
 
-fn decide(snapshot: &Snapshot, profiles: &Profiles, nominator: &Nominator, pod: &PodInfo, seed: u64) -> Decision {
+fn decide(
+    snapshot: &Snapshot,
+    profiles: &Profiles,
+    nominator: &Nominator,
+    pod: &PodInfo,
+    seed: u64,
+) -> Decision {
     let rng = Rng::seeded(seed);
     let profile = profiles.of(pod).unwrap();
     Engine { snapshot, nominator, rng: &rng }.decide(pod, profile).decision
@@ -41,7 +47,8 @@ fn profiles(extend: impl FnOnce(&mut PluginRegistry), config: ProfileConfig) -> 
 
 #[test]
 fn the_message_counts_nodes_by_reason() {
-    let mut nodes: Vec<_> = ["a", "b", "c"].map(|name| node(name, json!({"cpu": "1", "memory": "1Gi"}))).into();
+    let mut nodes: Vec<_> =
+        ["a", "b", "c"].map(|name| node(name, json!({"cpu": "1", "memory": "1Gi"}))).into();
     for name in ["d", "e"] {
         let mut tainted = node(name, json!({"cpu": "8", "memory": "1Gi"}));
         tainted["spec"] = json!({"taints": [{"key": "k", "effect": "NoSchedule"}]});
@@ -78,7 +85,8 @@ fn pre_filter_narrows_and_the_rest_is_told_as_one() {
 
 #[test]
 fn ties_are_broken_evenly_and_by_the_seed() {
-    let snapshot = snapshot(["a", "b", "c", "d"].map(|name| node(name, json!({"cpu": "4", "memory": "1Gi"}))));
+    let snapshot =
+        snapshot(["a", "b", "c", "d"].map(|name| node(name, json!({"cpu": "4", "memory": "1Gi"}))));
     let pod = pod_asking("p", json!({"cpu": "1"}));
     let pick = |seed| match standard(&snapshot, &pod, seed) {
         Decision::Place(placement) => placement.node,
@@ -181,7 +189,9 @@ fn post_filter_speaks_last_and_its_plan_is_handed_on() {
     };
     let profiles = profiles(add, ProfileConfig::standard().with("Odd", 1));
     let pod = pod_asking("p", json!({"cpu": "2"}));
-    let Decision::Unfit(unfit) = decide(&snapshot, &profiles, &Nominator::default(), &pod, 1) else { panic!() };
+    let Decision::Unfit(unfit) = decide(&snapshot, &profiles, &Nominator::default(), &pod, 1) else {
+        panic!()
+    };
     assert_eq!(unfit.diagnosis.message(), "0/1 nodes are available: 1 Insufficient cpu. 1 refused.");
     assert_eq!(unfit.diagnosis.unschedulable_plugins, BTreeSet::from(["NodeResourcesFit"]));
     assert_eq!((unfit.plan.nomination, unfit.plan.victims.len()), (Nomination::Node("a".into()), 1));
@@ -199,7 +209,8 @@ fn a_refusal_by_pre_filter_is_told_once() {
 }
 
 /// A cluster and pods with every feature of the built-in plugins.
-fn world() -> impl Strategy<Value = (Vec<serde_json::Value>, Vec<(serde_json::Value, usize)>, serde_json::Value)> {
+fn world()
+-> impl Strategy<Value = (Vec<serde_json::Value>, Vec<(serde_json::Value, usize)>, serde_json::Value)> {
     let taints = prop::sample::select(vec![
         json!([]),
         json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]),
@@ -226,8 +237,11 @@ fn spec() -> impl Strategy<Value = serde_json::Value> {
             "name": "c", "resources": {"requests": {"cpu": cpu.to_string(), "memory": format!("{memory}Gi")}}
         })),
     ];
-    let tolerations =
-        prop::sample::select(vec![json!([]), json!([{"key": "k", "operator": "Exists"}]), json!([{"operator": "Exists"}])]);
+    let tolerations = prop::sample::select(vec![
+        json!([]),
+        json!([{"key": "k", "operator": "Exists"}]),
+        json!([{"operator": "Exists"}]),
+    ]);
     let zones = |zone: u8| json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone.to_string()]}]});
     let affinity = prop_oneof![
         3 => Just(json!({})),

@@ -171,10 +171,7 @@ impl ClusterEvent {
             || before.and_then(|spec| spec.unschedulable).unwrap_or_default()
                 != after.and_then(|spec| spec.unschedulable).unwrap_or_default();
         let actions = Actions::NONE
-            .with_if(
-                status_before.allocatable != status_after.allocatable,
-                Actions::UPDATE_NODE_ALLOCATABLE,
-            )
+            .with_if(status_before.allocatable != status_after.allocatable, Actions::UPDATE_NODE_ALLOCATABLE)
             .with_if(old.metadata.labels != new.metadata.labels, Actions::UPDATE_NODE_LABEL)
             .with_if(tainted, Actions::UPDATE_NODE_TAINT)
             .with_if(conditions(&status_before) != conditions(&status_after), Actions::UPDATE_NODE_CONDITION)

@@ -184,13 +184,7 @@ pub trait Score: Plugin {
 
     /// Scores all nodes, in their order. The default asks [`Score::score`] for each; a plugin that reads
     /// columns overrides it, with the same outcome.
-    fn score_all(
-        &self,
-        state: &CycleState,
-        pod: &PodInfo,
-        nodes: NodeSet<'_>,
-        scores: &mut [i64],
-    ) -> Status {
+    fn score_all(&self, state: &CycleState, pod: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
         for (score, node) in scores.iter_mut().zip(nodes.iter()) {
             match self.score(state, pod, node) {
                 Ok(value) => *score = value,

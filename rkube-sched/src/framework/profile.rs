@@ -165,7 +165,8 @@ impl Profile {
             }
             sets.push((plugin.weight.max(1), set));
         }
-        let wrong = |message: &str| ConfigError::Profile { profile: profile.clone(), message: message.into() };
+        let wrong =
+            |message: &str| ConfigError::Profile { profile: profile.clone(), message: message.into() };
         fn pick<T: ?Sized>(
             sets: &[(i64, PointSet)],
             field: impl Fn(&PointSet) -> &Option<Arc<T>>,

@@ -76,8 +76,7 @@ impl Args {
             }
             _ => {}
         }
-        serde_json::from_value(value)
-            .map_err(|error| ConfigError::arguments(plugin, error.to_string()))
+        serde_json::from_value(value).map_err(|error| ConfigError::arguments(plugin, error.to_string()))
     }
 }
 

@@ -8,9 +8,7 @@ use k8s_openapi::{
 use rkube_api::client::{Api, Client, PostParams};
 
 use crate::{
-    framework::{
-        Args, Bind, ConfigError, CycleState, Handle, Interest, Plugin, PointSet, Points, Status,
-    },
+    framework::{Args, Bind, ConfigError, CycleState, Handle, Interest, Plugin, PointSet, Points, Status},
     snapshot::PodInfo,
 };
 

@@ -196,9 +196,7 @@ mod tests {
     use crate::testing;
 
     fn cluster() -> Snapshot {
-        let node = |name, zone: &str, disk: &str| {
-            json!({"metadata": {"name": name, "labels": {"zone": zone, "disk": disk}}})
-        };
+        let node = |name, zone: &str, disk: &str| json!({"metadata": {"name": name, "labels": {"zone": zone, "disk": disk}}});
         testing::snapshot([node("a", "z1", "ssd"), node("b", "z1", "hdd"), node("c", "z2", "ssd")])
     }
 
@@ -212,12 +210,15 @@ mod tests {
 
     #[test]
     fn selector_and_terms_must_both_match() {
-        let pod = testing::pod("p", json!({
-            "nodeSelector": {"disk": "ssd"},
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [wants("zone", &["z2", "z9"]), wants("zone", &["z3"])]
-            }}}
-        }));
+        let pod = testing::pod(
+            "p",
+            json!({
+                "nodeSelector": {"disk": "ssd"},
+                "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [wants("zone", &["z2", "z9"]), wants("zone", &["z3"])]
+                }}}
+            }),
+        );
         testing::assert_filter(&plain(), &pod, &cluster(), &[REFUSED, REFUSED, ""]);
     }
 
@@ -236,9 +237,12 @@ mod tests {
     fn named_nodes_narrow_the_search_and_conflicts_end_it() {
         let named = |names: &[&str]| json!({"key": "metadata.name", "operator": "In", "values": names});
         let pod = |fields: serde_json::Value| {
-            testing::pod("p", json!({"affinity": {"nodeAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
-            }}}))
+            testing::pod(
+                "p",
+                json!({"affinity": {"nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": fields}]}
+                }}}),
+            )
         };
         let snapshot = cluster();
         let ask = |pod: &PodInfo| plain().pre_filter(&mut CycleState::default(), pod, &snapshot);
@@ -252,13 +256,16 @@ mod tests {
     /// By hand: sums 2 + 6, 2, 6; scaled to the maximum of 8: 100, 25, 75.
     #[test]
     fn preferences_add_up() {
-        let pod = testing::pod("p", json!({"affinity": {"nodeAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [
-                {"weight": 2, "preference": wants("zone", &["z1"])},
-                {"weight": 6, "preference": wants("disk", &["ssd"])},
-                {"weight": 50, "preference": {}}
-            ]
-        }}}));
+        let pod = testing::pod(
+            "p",
+            json!({"affinity": {"nodeAffinity": {
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": 2, "preference": wants("zone", &["z1"])},
+                    {"weight": 6, "preference": wants("disk", &["ssd"])},
+                    {"weight": 50, "preference": {}}
+                ]
+            }}}),
+        );
         testing::assert_scores(&plain(), Some(&plain()), &pod, &cluster(), &[100, 25, 75]);
     }
 

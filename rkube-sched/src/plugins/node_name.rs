@@ -2,8 +2,8 @@
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin, PointSet,
-        Points, Resource, Status, Subject,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
+        PointSet, Points, Resource, Status, Subject,
     },
     snapshot::{NodeView, PodInfo, node_of},
 };

@@ -66,11 +66,7 @@ pub struct ScoringStrategy {
 
 impl Default for ScoringStrategy {
     fn default() -> Self {
-        Self {
-            strategy: Strategy::default(),
-            resources: cpu_and_memory(),
-            requested_to_capacity_ratio: None,
-        }
+        Self { strategy: Strategy::default(), resources: cpu_and_memory(), requested_to_capacity_ratio: None }
     }
 }
 
@@ -143,7 +139,13 @@ struct Lack {
 
 impl Lack {
     /// `wanted` more than is free; hopeless if it is more than the node has at all.
-    fn check(&mut self, wanted: i64, requested: i64, allocatable: i64, reason: impl FnOnce() -> Cow<'static, str>) {
+    fn check(
+        &mut self,
+        wanted: i64,
+        requested: i64,
+        allocatable: i64,
+        reason: impl FnOnce() -> Cow<'static, str>,
+    ) {
         if wanted > 0 && wanted > allocatable - requested {
             self.hopeless |= wanted > allocatable;
             self.status = std::mem::take(&mut self.status).with(reason());
@@ -161,14 +163,13 @@ impl NodeResourcesFit {
     fn is_ignored(&self, name: &str) -> bool {
         let group = name.split('/').next().unwrap_or_default();
         is_extended(name)
-            && (self.args.ignored_resources.contains(name) || self.args.ignored_resource_groups.contains(group))
+            && (self.args.ignored_resources.contains(name)
+                || self.args.ignored_resource_groups.contains(group))
     }
 
     fn scalars(&self, requests: &Requests, snapshot: &Snapshot) -> FilterState {
         let counts = |(name, amount): &&(Box<str>, i64)| *amount > 0 && !self.is_ignored(name);
-        let of = |(name, amount): &(Box<str>, i64)| {
-            (name.clone(), *amount, snapshot.columns().find(name))
-        };
+        let of = |(name, amount): &(Box<str>, i64)| (name.clone(), *amount, snapshot.columns().find(name));
         FilterState { scalars: requests.scalars.iter().filter(counts).map(of).collect() }
     }
 
@@ -299,16 +300,20 @@ impl Capacity {
 
     fn of_resource(&self, name: &str) -> i64 {
         let Self(snapshot) = self;
-        let value = snapshot.columns().find(name).and_then(|column| {
-            snapshot.nodes().first().map(|&node| snapshot.view(node).allocatable(column))
-        });
+        let value = snapshot
+            .columns()
+            .find(name)
+            .and_then(|column| snapshot.nodes().first().map(|&node| snapshot.view(node).allocatable(column)));
         value.unwrap_or(0)
     }
 
     fn holds(&self, plugin: &NodeResourcesFit, requests: &Requests) -> bool {
         let Self(snapshot) = self;
         let scalars = plugin.scalars(requests, snapshot);
-        snapshot.nodes().iter().all(|&node| plugin.check(requests, &scalars, snapshot.view(node)).is_success())
+        snapshot
+            .nodes()
+            .iter()
+            .all(|&node| plugin.check(requests, &scalars, snapshot.view(node)).is_success())
     }
 
     fn exceeds(&self, before: &Self, requests: &Requests) -> bool {

@@ -4,8 +4,8 @@ use k8s_openapi::api::core::v1::Taint;
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin, PointSet,
-        Points, Resource, Status, Subject, is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
+        PointSet, Points, Resource, Status, Subject, is_own_update,
     },
     matching::tolerated,
     snapshot::{NodeView, PodInfo},
@@ -74,11 +74,13 @@ mod tests {
 
     #[test]
     fn cordoned_nodes_take_only_pods_that_tolerate_it() {
-        let snapshot = testing::snapshot([json!({"metadata": {"name": "a"}, "spec": {"unschedulable": true}})]);
+        let snapshot =
+            testing::snapshot([json!({"metadata": {"name": "a"}, "spec": {"unschedulable": true}})]);
         let node = snapshot.view(snapshot.nodes()[0]);
         let refused = NodeUnschedulable.filter(&CycleState::default(), &testing::pod("p", json!({})), node);
         assert_eq!(refused, Status::unresolvable("node(s) were unschedulable"));
-        let daemon = json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
+        let daemon =
+            json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
         let daemon = testing::pod("p", daemon);
         assert!(NodeUnschedulable.filter(&CycleState::default(), &daemon, node).is_success());
     }

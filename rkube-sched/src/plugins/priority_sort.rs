@@ -55,7 +55,8 @@ mod tests {
             let pod = testing::pod(name, serde_json::json!({"priority": priority}));
             queue.add(Arc::new(pod), now + Duration::from_secs(after));
         }
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop(now)).map(|pod| pod.info.key.name.clone()).collect();
+        let order: Vec<_> =
+            std::iter::from_fn(|| queue.pop(now)).map(|pod| pod.info.key.name.clone()).collect();
         assert_eq!(order, ["a", "b", "c", "d"]);
     }
 }

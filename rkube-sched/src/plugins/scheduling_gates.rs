@@ -2,8 +2,8 @@
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Plugin, PointSet, Points, PreEnqueue,
-        Resource, Status, is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Plugin, PointSet, Points,
+        PreEnqueue, Resource, Status, is_own_update,
     },
     snapshot::PodInfo,
 };

@@ -7,7 +7,8 @@ use crate::{
     engine::Candidates,
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, MAX_NODE_SCORE,
-        Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize, is_own_update,
+        Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize,
+        is_own_update,
     },
     matching::tolerated,
     snapshot::{NodeSet, NodeView, PodInfo},

@@ -242,9 +242,8 @@ impl SchedulingQueue {
             return self.park(pod);
         }
         pod.gated_by = self.profiles.of(&pod.info).and_then(|profile| {
-            let refused = |plugin: &&Arc<dyn crate::framework::PreEnqueue>| {
-                !plugin.pre_enqueue(&pod.info).is_success()
-            };
+            let refused =
+                |plugin: &&Arc<dyn crate::framework::PreEnqueue>| !plugin.pre_enqueue(&pod.info).is_success();
             profile.pre_enqueue.iter().find(refused).map(|plugin| plugin.name())
         });
         if pod.gated_by.is_some() {

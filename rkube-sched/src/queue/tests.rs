@@ -5,9 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    framework::{
-        Actions, Handle, Interest, Plugin, Points, PreEnqueue, ProfileConfig, Status, Subject,
-    },
+    framework::{Actions, Handle, Interest, Plugin, Points, PreEnqueue, ProfileConfig, Status, Subject},
     testing,
 };
 

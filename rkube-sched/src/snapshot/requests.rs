@@ -69,9 +69,7 @@ impl Requests {
 
     /// How much of a scalar resource is asked for.
     pub fn scalar(&self, name: &str) -> i64 {
-        self.scalars
-            .binary_search_by(|(mine, _)| (**mine).cmp(name))
-            .map_or(0, |index| self.scalars[index].1)
+        self.scalars.binary_search_by(|(mine, _)| (**mine).cmp(name)).map_or(0, |index| self.scalars[index].1)
     }
 
     /// Whether nothing is asked for.
@@ -151,7 +149,8 @@ fn of_container<'a>(
     // While a resize is under way the larger of what was asked, allocated and actuated counts.
     if let Some(status) = statuses.iter().find(|status| status.name == container.name) {
         let actual = status.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        for (name, quantity) in actual.into_iter().flatten().chain(status.allocated_resources.iter().flatten())
+        for (name, quantity) in
+            actual.into_iter().flatten().chain(status.allocated_resources.iter().flatten())
         {
             let entry = amounts.entry(name).or_default();
             *entry = (*entry).max(amount(quantity));

@@ -44,7 +44,8 @@ fn apply(step: &Step, snapshot: &mut Snapshot, model: &mut Model) {
         Step::SetNode(n, cpu, label) => {
             let mut value = node(&node_name(n), json!({"cpu": cpu.to_string()}));
             value["metadata"]["labels"] = json!({"l": label.to_string(), "name": node_name(n)});
-            value["spec"] = json!({"taints": [{"key": "t", "value": label.to_string(), "effect": "NoSchedule"}]});
+            value["spec"] =
+                json!({"taints": [{"key": "t", "value": label.to_string(), "effect": "NoSchedule"}]});
             snapshot.set_node(as_node(value));
             model.nodes.insert(node_name(n), (i64::from(*cpu) * 1000, label.to_string()));
         }
@@ -157,7 +158,10 @@ fn an_overlay_adds_and_removes_in_thought() {
     overlay.remove(&there);
     let view = snapshot.view(id).with(&overlay);
     let scalar = snapshot.columns().find("x.io/y").unwrap();
-    assert_eq!((view.requested(Column::CPU), view.requested(Column::PODS), view.requested(scalar)), (2000, 1, 1));
+    assert_eq!(
+        (view.requested(Column::CPU), view.requested(Column::PODS), view.requested(scalar)),
+        (2000, 1, 1)
+    );
     assert_eq!(view.nonzero_memory(), DEFAULT_MEMORY);
     assert_eq!(view.pods().map(|pod| &*pod.name).collect::<Vec<_>>(), ["q"]);
     assert_eq!(snapshot.view(id).requested(Column::CPU), 1000);

@@ -32,10 +32,13 @@ fn every_lack_is_told_in_order() {
     };
     check(json!({"cpu": "3", "memory": "5000"}), &["", ""]);
     check(json!({"cpu": "3001m", "memory": "5001"}), &["Insufficient cpu, Insufficient memory", ""]);
-    check(json!({"cpu": "3500m", "memory": "9000", "ephemeral-storage": "101"}), &[
-        "Insufficient cpu, Insufficient memory, Insufficient ephemeral-storage",
-        "Insufficient memory, Insufficient ephemeral-storage",
-    ]);
+    check(
+        json!({"cpu": "3500m", "memory": "9000", "ephemeral-storage": "101"}),
+        &[
+            "Insufficient cpu, Insufficient memory, Insufficient ephemeral-storage",
+            "Insufficient memory, Insufficient ephemeral-storage",
+        ],
+    );
     check(json!({"example.com/gpu": "1"}), &["", "Insufficient example.com/gpu"]);
     check(json!({"example.com/none": "1"}), &["Insufficient example.com/none"; 2]);
     check(json!({"example.com/gpu": "0"}), &["", ""]);
@@ -94,7 +97,8 @@ fn least_and_most_allocated() {
 /// 4 CPU and 1 Gi has (4000 - 200) / 4000 = 95 and (1024 - 400) / 1024 = 60: 77; with one 97, 80: 88.
 #[test]
 fn silent_containers_need_a_little() {
-    let mut snapshot = testing::snapshot(["a", "b"].map(|name| node(name, json!({"cpu": "4", "memory": "1Gi"}))));
+    let mut snapshot =
+        testing::snapshot(["a", "b"].map(|name| node(name, json!({"cpu": "4", "memory": "1Gi"}))));
     snapshot.set_pod(PlacedPod::from(&pod_asking("x", json!({}))), "a");
     let least = plugin(json!(null));
     testing::assert_scores(&least, Some(&least), &pod_asking("p", json!({})), &snapshot, &[77, 88]);

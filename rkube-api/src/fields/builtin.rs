@@ -85,7 +85,6 @@ pub fn schema_of(type_name: &str) -> Option<&'static Schema> {
 }
 
 /// The JSON schemas of a built-in type and all it contains, by OpenAPI name.
-#[cfg_attr(not(test), allow(dead_code))]
 pub(super) fn definitions(type_name: &str) -> Option<Map<String, Value>> {
     ROOTS.get(type_name).map(|root| (root.definitions)())
 }

@@ -13,10 +13,14 @@
 
 mod builtin;
 pub mod facts;
+pub mod openapi;
 mod schema;
+mod shape;
 mod strict;
-pub mod structural;
+mod structural;
+mod validate;
 
 pub use builtin::{schema_of, type_names};
 pub use schema::{Field, Kind, ListShape, NodeId, ObjectType, Patch, Schema, SchemaRef};
 pub use strict::unknown_fields;
+pub use structural::SchemaError;

@@ -112,7 +112,6 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// The OpenAPI name, if the type has one.
     pub(super) name: Option<String>,
-    #[allow(dead_code)]
     pub(super) rules: Option<Box<Rules>>,
 }
 
@@ -151,6 +150,11 @@ impl<'a> SchemaRef<'a> {
     pub(super) fn node(self) -> &'a Node {
         // Every id comes from the table itself; a foreign one would read as «anything».
         self.nodes.get(self.id.0 as usize).unwrap_or(&ANY)
+    }
+
+    /// Another node of the same table.
+    pub(super) fn part(self, id: NodeId) -> SchemaRef<'a> {
+        self.at(id)
     }
 
     fn at(self, id: NodeId) -> SchemaRef<'a> {

@@ -15,12 +15,13 @@ use serde_json::Value;
 use super::{
     body::ResponseBody,
     media::{self, Format},
+    query::Query,
     render,
     router::Page,
 };
 use crate::{
     error::ApiError,
-    registry::{Registry, Snapshot, discovery, fingerprint},
+    registry::{Registry, Snapshot, discovery, fingerprint, openapi},
 };
 
 /// A text and the tag by which clients recognise it.
@@ -69,6 +70,10 @@ const AGGREGATED: [(&str, &str); 2] = [
     ("v2", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
     ("v2beta1", "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"),
 ];
+
+const OPENAPI_PROTO: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// As Kubernetes answers: `@` is not allowed in a media type.
+const OPENAPI_PROTO_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 impl Pages {
     pub(super) fn new(registry: Arc<Registry>) -> Self {
@@ -145,6 +150,87 @@ impl Pages {
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
         }
         Ok(response)
+    }
+}
+
+impl Pages {
+    /// `GET /openapi/v2`: JSON, or protobuf for older clients.
+    pub(super) fn openapi_v2(&self, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
+        let derived = self.derived();
+        let json = || derived.document("openapi/v2", |snapshot| Document::json(&openapi::v2(snapshot)));
+        let accept = accept(headers).filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
+        for range in media::ranges(accept) {
+            // In this order, so that who takes anything gets JSON.
+            if range.covers("application/json") {
+                return Ok(cached(headers, &json()?, "application/json"));
+            }
+            if range.essence == OPENAPI_PROTO || range.essence == OPENAPI_PROTO_ANSWER {
+                let document = derived.document("openapi/v2/proto", |snapshot| {
+                    Ok(Document::new(openapi::encode(&openapi::v2(snapshot)).into()))
+                })?;
+                return Ok(cached(headers, &document, OPENAPI_PROTO_ANSWER));
+            }
+        }
+        Err(ApiError::NotAcceptable { supported: vec!["application/json".into(), OPENAPI_PROTO.into()] })
+    }
+
+    /// The OpenAPI v3 document of a path.
+    fn v3(derived: &Derived, path: &str) -> Result<Document, ApiError> {
+        // Only what is served is kept, or anyone could fill the memory with names.
+        if !openapi::v3_paths(&derived.snapshot).iter().any(|served| served == path) {
+            return Err(ApiError::NoSuchPath);
+        }
+        derived.document(&format!("openapi/v3/{path}"), |snapshot| {
+            Document::json(&openapi::v3(snapshot, path).ok_or(ApiError::NoSuchPath)?)
+        })
+    }
+
+    /// `GET /openapi/v3`: where the documents are, with a hash that changes when they do.
+    pub(super) fn openapi_v3_index(&self, headers: &HeaderMap) -> Result<Response<ResponseBody>, ApiError> {
+        let derived = self.derived();
+        let document = derived.document("openapi/v3", |snapshot| {
+            let mut paths = serde_json::Map::new();
+            for path in openapi::v3_paths(snapshot) {
+                let hash = Self::v3(&derived, &path)?.etag;
+                let url = format!("/openapi/v3/{path}?hash={hash}");
+                paths.insert(path, serde_json::json!({"serverRelativeURL": url}));
+            }
+            Document::json(&serde_json::json!({"paths": paths}))
+        })?;
+        Ok(cached(headers, &document, "application/json"))
+    }
+
+    /// `GET /openapi/v3/<path>`. Under its own hash it never changes; under another it has moved.
+    pub(super) fn openapi_v3(
+        &self,
+        path: &str,
+        query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Response<ResponseBody>, ApiError> {
+        let document = Self::v3(&self.derived(), path)?;
+        let json = accept(headers).filter(|accept| !accept.trim().is_empty()).unwrap_or("*/*");
+        if !media::ranges(json).iter().any(|range| range.covers("application/json")) {
+            return Err(ApiError::NotAcceptable { supported: vec!["application/json".into()] });
+        }
+        match query.text("hash") {
+            Some(hash) if hash != document.etag => {
+                let mut moved = Response::new(ResponseBody::from(Bytes::new()));
+                *moved.status_mut() = StatusCode::MOVED_PERMANENTLY;
+                let location = format!("/openapi/v3/{path}?hash={}", document.etag);
+                if let Ok(location) = HeaderValue::from_str(&location) {
+                    moved.headers_mut().insert(header::LOCATION, location);
+                }
+                Ok(moved)
+            }
+            hash => {
+                let mut response = cached(headers, &document, "application/json");
+                if hash.is_some() {
+                    let forever = HeaderValue::from_static("public, immutable");
+                    response.headers_mut().insert(header::CACHE_CONTROL, forever);
+                }
+                Ok(response)
+            }
+        }
     }
 }
 

@@ -274,7 +274,9 @@ impl ApiService {
             Page::CoreVersions | Page::Groups | Page::Group(_) | Page::Resources { .. } => {
                 self.0.pages.discovery(page, headers)
             }
-            Page::OpenApiV2 | Page::OpenApiV3Index | Page::OpenApiV3(_) => Err(ApiError::NoSuchPath),
+            Page::OpenApiV2 => self.0.pages.openapi_v2(headers),
+            Page::OpenApiV3Index => self.0.pages.openapi_v3_index(headers),
+            Page::OpenApiV3(path) => self.0.pages.openapi_v3(path, query, headers),
         }
     }
 

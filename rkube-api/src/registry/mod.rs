@@ -8,6 +8,7 @@ mod age;
 mod definition;
 pub mod discovery;
 mod fingerprint;
+pub mod openapi;
 mod snapshot;
 mod table;
 

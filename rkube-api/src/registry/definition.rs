@@ -174,6 +174,8 @@ pub struct Strategy {
     pub prepare_update: Option<Hook2>,
     /// Finds what is wrong with a new object.
     pub validate: Option<ValidateFn>,
+    /// Finds what is wrong with a new object alone (`validate` runs besides).
+    pub validate_create: Option<ValidateFn>,
     /// Finds what is wrong with a change (`validate` runs besides).
     pub validate_update: Option<ValidateUpdateFn>,
     /// What to tell the user of a valid object.
@@ -279,7 +281,7 @@ impl Definition {
         let check = self.strategy.validate_name.unwrap_or(name_is_subdomain);
         let namespaced = self.scope == Scope::Namespaced;
         let mut errors = validate_object_meta(object.meta(), namespaced, check, &FieldPath::new("metadata"));
-        if let Some(validate) = &self.strategy.validate {
+        for validate in self.strategy.validate.iter().chain(&self.strategy.validate_create) {
             errors.extend(validate(object));
         }
         errors
@@ -449,6 +451,13 @@ impl<K: Kind> Builder<K> {
     /// Rules on the object alone; they hold on create and on update.
     pub fn validate(mut self, check: fn(&K) -> ErrorList) -> Self {
         self.definition.strategy.validate =
+            Some(Arc::new(move |object| cast::<K>(object).map(check).unwrap_or_default()));
+        self
+    }
+
+    /// Rules on a new object alone, besides those of [`Builder::validate`].
+    pub fn validate_create(mut self, check: fn(&K) -> ErrorList) -> Self {
+        self.definition.strategy.validate_create =
             Some(Arc::new(move |object| cast::<K>(object).map(check).unwrap_or_default()));
         self
     }

@@ -1,14 +1,14 @@
 //! Deployment. Semantics: <https://kubernetes.io/docs/concepts/workloads/controllers/deployment/>
 
 use k8s_openapi::{
-    api::apps::v1::{Deployment, DeploymentStatus},
+    api::apps::v1::{Deployment, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::json;
 
 use crate::{
-    kinds::shared::{fill, printing, workload},
-    meta::ErrorList,
+    kinds::shared::{fill, printing, semantic, text, workload},
+    meta::{ErrorList, FieldError, FieldPath, intstr::percent_of, names},
     registry::Definition,
 };
 
@@ -20,7 +20,9 @@ pub fn definition() -> Definition {
         .default(default)
         .prepare_create(|new| new.status = Some(DeploymentStatus::default()))
         .prepare_update(|new, old| new.status.clone_from(&old.status))
-        .generation(|new, old| new.spec != old.spec || new.metadata.annotations != old.metadata.annotations)
+        .validate(validate)
+        .validate_update(validate_update)
+        .generation(generation_moves)
         .status(prepare_status, validate_status)
         .scale(scale, |deployment, replicas| deployment.spec.replicas = Some(replicas))
         .column("Ready", "string", "How many of the pods wanted are ready.", |deployment, _| {
@@ -77,6 +79,108 @@ fn prepare_status(new: &mut Deployment, old: &Deployment) {
     new.metadata.labels.clone_from(&old.metadata.labels);
 }
 
-fn validate_status(_new: &Deployment, _old: &Deployment) -> ErrorList {
-    ErrorList::new()
+/// The annotations count too: kubectl notes there why a rollout happened.
+fn generation_moves(new: &Deployment, old: &Deployment) -> bool {
+    !semantic::equal(&new.spec, &old.spec)
+        || !semantic::equal(&new.metadata.annotations, &old.metadata.annotations)
+}
+
+fn validate(deployment: &Deployment) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (spec, path) = (&deployment.spec, FieldPath::new("spec"));
+    let number = |value: Option<i32>| i64::from(value.unwrap_or(0));
+    errors.non_negative(&path.child("replicas"), number(spec.replicas));
+    workload::validate(&spec.selector, Some(&spec.template), "ReplicaSet", &path, &mut errors);
+    if let Some(strategy) = &spec.strategy {
+        validate_strategy(strategy, &path.child("strategy"), &mut errors);
+    }
+    errors.non_negative(&path.child("minReadySeconds"), number(spec.min_ready_seconds));
+    errors.non_negative(&path.child("revisionHistoryLimit"), number(spec.revision_history_limit));
+    if let Some(seconds) = spec.progress_deadline_seconds {
+        let field = path.child("progressDeadlineSeconds");
+        errors.non_negative(&field, i64::from(seconds));
+        if seconds <= spec.min_ready_seconds.unwrap_or(0) {
+            errors.push(FieldError::invalid(&field, seconds, "must be greater than minReadySeconds"));
+        }
+    }
+    errors
+}
+
+fn validate_strategy(strategy: &DeploymentStrategy, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    let rolling_path = path.child("rollingUpdate");
+    match (text(&strategy.type_), &strategy.rolling_update) {
+        ("Recreate", Some(_)) => errors.push(FieldError::forbidden(
+            &rolling_path,
+            "may not be specified when strategy `type` is 'Recreate'",
+        )),
+        ("Recreate", None) => {}
+        ("RollingUpdate", Some(rolling)) => validate_rolling(rolling, &rolling_path, errors),
+        ("RollingUpdate", None) => {
+            errors.push(FieldError::required(&rolling_path, "this should be defaulted and never be nil"))
+        }
+        (other, _) => {
+            errors.push(FieldError::not_supported(&path.child("type"), other, &["Recreate", "RollingUpdate"]))
+        }
+    }
+}
+
+fn validate_rolling(rolling: &RollingUpdateDeployment, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    let zero = IntOrString::Int(0);
+    let unavailable = rolling.max_unavailable.as_ref().unwrap_or(&zero);
+    let surge = rolling.max_surge.as_ref().unwrap_or(&zero);
+    let field = path.child("maxUnavailable");
+    int_or_percent(unavailable, &field, errors);
+    int_or_percent(surge, &path.child("maxSurge"), errors);
+    if amount(unavailable) == 0 && amount(surge) == 0 {
+        errors.push(FieldError::invalid(&field, unavailable, "may not be 0 when `maxSurge` is 0"));
+    }
+    if matches!(unavailable, IntOrString::String(text) if percent_of(text).is_ok_and(|p| p > 100)) {
+        errors.push(FieldError::invalid(&field, unavailable, "must not be greater than 100%"));
+    }
+}
+
+fn amount(value: &IntOrString) -> i64 {
+    match value {
+        IntOrString::Int(number) => i64::from(*number),
+        IntOrString::String(text) => percent_of(text).unwrap_or(0),
+    }
+}
+
+fn int_or_percent(value: &IntOrString, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    match value {
+        IntOrString::Int(number) => errors.non_negative(path, i64::from(*number)),
+        IntOrString::String(text) => errors.push_messages(path, text, names::percent(text)),
+    }
+}
+
+fn validate_update(new: &Deployment, old: &Deployment) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if !semantic::equal(&new.spec.selector, &old.spec.selector) {
+        let path = FieldPath::new("spec");
+        errors.immutable(&path.child("selector"), &new.spec.selector, &old.spec.selector);
+    }
+    errors
+}
+
+fn validate_status(new: &Deployment, old: &Deployment) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let Some(status) = &new.status else { return errors };
+    let path = FieldPath::new("status");
+    errors.non_negative(&path.child("observedGeneration"), status.observed_generation.unwrap_or(0));
+    let counts = [
+        ("updatedReplicas", status.updated_replicas, true),
+        ("readyReplicas", status.ready_replicas, true),
+        ("availableReplicas", status.available_replicas, true),
+        ("unavailableReplicas", status.unavailable_replicas, false),
+        ("terminatingReplicas", status.terminating_replicas, false),
+        ("collisionCount", status.collision_count, false),
+    ];
+    workload::counts(status.replicas.unwrap_or(0), &counts, &path, &mut errors);
+    workload::available_are_ready(status.available_replicas, status.ready_replicas, &path, &mut errors);
+    let collisions = old.status.as_ref().and_then(|status| status.collision_count);
+    if status.collision_count < collisions {
+        let value = status.collision_count;
+        errors.push(FieldError::invalid(&path.child("collisionCount"), value, "cannot be decremented"));
+    }
+    errors
 }

@@ -4,8 +4,8 @@ use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetStatus};
 use serde_json::json;
 
 use crate::{
-    kinds::shared::{printing, workload},
-    meta::ErrorList,
+    kinds::shared::{printing, semantic, workload},
+    meta::{ErrorList, FieldPath},
     registry::Definition,
 };
 
@@ -17,7 +17,9 @@ pub fn definition() -> Definition {
         .default(default)
         .prepare_create(|new| new.status = Some(ReplicaSetStatus::default()))
         .prepare_update(|new, old| new.status.clone_from(&old.status))
-        .generation(|new, old| new.spec != old.spec)
+        .validate(validate)
+        .validate_update(validate_update)
+        .generation(|new, old| !semantic::equal(&new.spec, &old.spec))
         .status(prepare_status, validate_status)
         .scale(scale, |set, replicas| set.spec.replicas = Some(replicas))
         .selectable("status.replicas", |set| {
@@ -61,6 +63,37 @@ fn prepare_status(new: &mut ReplicaSet, old: &ReplicaSet) {
     new.spec.clone_from(&old.spec);
 }
 
-fn validate_status(_new: &ReplicaSet, _old: &ReplicaSet) -> ErrorList {
-    ErrorList::new()
+fn validate(set: &ReplicaSet) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let (spec, path) = (&set.spec, FieldPath::new("spec"));
+    for (field, number) in [("replicas", spec.replicas), ("minReadySeconds", spec.min_ready_seconds)] {
+        errors.non_negative(&path.child(field), i64::from(number.unwrap_or(0)));
+    }
+    workload::validate(&spec.selector, spec.template.as_ref(), "ReplicaSet", &path, &mut errors);
+    errors
+}
+
+fn validate_update(new: &ReplicaSet, old: &ReplicaSet) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if !semantic::equal(&new.spec.selector, &old.spec.selector) {
+        let path = FieldPath::new("spec");
+        errors.immutable(&path.child("selector"), &new.spec.selector, &old.spec.selector);
+    }
+    errors
+}
+
+fn validate_status(new: &ReplicaSet, _old: &ReplicaSet) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let Some(status) = &new.status else { return errors };
+    let path = FieldPath::new("status");
+    let counts = [
+        ("fullyLabeledReplicas", status.fully_labeled_replicas, true),
+        ("readyReplicas", status.ready_replicas, true),
+        ("availableReplicas", status.available_replicas, true),
+        ("terminatingReplicas", status.terminating_replicas, false),
+    ];
+    workload::counts(status.replicas, &counts, &path, &mut errors);
+    errors.non_negative(&path.child("observedGeneration"), status.observed_generation.unwrap_or(0));
+    workload::available_are_ready(status.available_replicas, status.ready_replicas, &path, &mut errors);
+    errors
 }

@@ -14,7 +14,8 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::shared::{printing, text},
+    kinds::shared::{checks, printing, text},
+    meta::{ErrorList, FieldError, FieldPath, names},
     object::ObjectError,
     registry::{Cell, Definition},
 };
@@ -29,6 +30,8 @@ pub fn definition() -> Definition {
         .also::<NewEvent>(to_hub, from_hub)
         .time_to_live(TIME_TO_LIVE)
         .create_on_update()
+        .validate_name(names::name_is_path_segment)
+        .validate(validate)
         .selectable("reason", |event| event.reason.clone())
         .selectable("reportingComponent", |event| event.reporting_component.clone())
         .selectable("reportingController", |event| event.reporting_component.clone())
@@ -171,4 +174,49 @@ fn from_hub(event: &Event) -> Result<NewEvent, ObjectError> {
         }),
         type_: event.type_,
     })
+}
+
+const MAX_TEXT: usize = 128;
+const MAX_NOTE: usize = 1024;
+
+/// Events of before KEP-383 have no `eventTime`, and fewer rules.
+fn validate(event: &Event) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let own = text(&event.metadata.namespace);
+    let about = text(&event.involved_object.namespace);
+    let new = event.event_time.is_some();
+    let agrees = match (new, about) {
+        (false, "") => matches!(own, "" | "default"),
+        (false, about) => own == about,
+        (true, "") => matches!(own, "default" | "kube-system"),
+        (true, _) => true,
+    };
+    if !agrees {
+        let object = FieldPath::new("involvedObject");
+        let detail = "does not match event.namespace";
+        errors.push(FieldError::invalid(&object.child("namespace"), about, detail));
+    }
+    if new {
+        let controller = text(&event.reporting_component);
+        let path = FieldPath::new("reportingController");
+        checks::required(controller, &path, &mut errors);
+        checks::qualified(controller, &path, &mut errors);
+        for (field, value) in [
+            ("reportingInstance", &event.reporting_instance),
+            ("action", &event.action),
+            ("reason", &event.reason),
+        ] {
+            let path = FieldPath::new(field);
+            checks::required(text(value), &path, &mut errors);
+            at_most(text(value), MAX_TEXT, &path, &mut errors);
+        }
+        at_most(text(&event.message), MAX_NOTE, &FieldPath::new("message"), &mut errors);
+    }
+    errors
+}
+
+fn at_most(value: &str, most: usize, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    if value.len() > most {
+        errors.push(FieldError::invalid(path, "", format!("can have at most {most} characters")));
+    }
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use serde_json::json;
 
 use crate::{
-    kinds::shared::text,
+    kinds::shared::{checks, items, text},
     meta::{ErrorList, FieldError, FieldPath, names},
     registry::Definition,
     request::Verb,
@@ -28,6 +28,7 @@ pub fn definition() -> Definition {
         .default(label_with_name)
         .prepare_create(prepare_create)
         .prepare_update(prepare_update)
+        .validate(validate)
         .status(|new, old| new.spec.clone_from(&old.spec), validate_status)
         .handler("finalize", ("", "v1", "Namespace"), &[Verb::Update])
         .selectable("status.phase", |namespace| Some(phase(namespace).to_owned()))
@@ -63,6 +64,23 @@ fn prepare_create(namespace: &mut Namespace) {
 fn prepare_update(new: &mut Namespace, old: &Namespace) {
     new.spec.clone_from(&old.spec);
     new.status.clone_from(&old.status);
+}
+
+fn validate(namespace: &Namespace) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let finalizers = namespace.spec.as_ref().map_or(&[][..], |spec| items(&spec.finalizers));
+    let path = FieldPath::new("spec");
+    let path = path.child("finalizers");
+    for finalizer in finalizers {
+        if finalizer != FINALIZER {
+            checks::qualified(finalizer, &path, &mut errors);
+            if !finalizer.contains('/') {
+                let detail = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.push(FieldError::invalid(&path, finalizer, detail));
+            }
+        }
+    }
+    errors
 }
 
 fn validate_status(new: &Namespace, _old: &Namespace) -> ErrorList {

@@ -1,11 +1,17 @@
 //! Node. Semantics: <https://kubernetes.io/docs/concepts/architecture/nodes/>
 
-use k8s_openapi::api::core::v1::{Node, NodeSystemInfo};
+use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeSystemInfo, Taint};
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::shared::{items, printing, quantities, text, yes},
-    meta::ErrorList,
+    kinds::shared::{
+        checks, items,
+        pod::{quantity, taint_effect},
+        printing, quantities,
+        seen::Seen,
+        text, yes,
+    },
+    meta::{ErrorList, FieldError, FieldPath, names},
     registry::Definition,
 };
 
@@ -18,6 +24,8 @@ pub fn definition() -> Definition {
         .cluster()
         .short(&["no"])
         .default(default)
+        .validate(validate)
+        .validate_update(validate_update)
         .prepare_update(|new, old| new.status.clone_from(&old.status))
         .status(|new, old| new.spec.clone_from(&old.spec), validate_status)
         .selectable("spec.unschedulable", |node| Some(unschedulable(node).to_string()))
@@ -108,6 +116,92 @@ fn default(node: &mut Node) {
     }
 }
 
-fn validate_status(_new: &Node, _old: &Node) -> ErrorList {
-    ErrorList::new()
+fn validate(node: &Node) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let metadata = FieldPath::new("metadata");
+    if let Some(spec) = &node.spec {
+        // Kubernetes, too, says `metadata.taints`.
+        taints(items(&spec.taints), &metadata.child("taints"), &mut errors);
+        let (ranges, path) = (items(&spec.pod_cidrs), FieldPath::new("spec"));
+        let path = path.child("podCIDRs");
+        for (at, range) in ranges.iter().enumerate() {
+            checks::cidr(range, &[], &path.index(at), &mut errors);
+        }
+        let addresses = ranges.iter().filter_map(|range| Some(checks::parse_cidr(range)?.0));
+        if ranges.len() > 2 || (ranges.len() == 2 && !checks::both_families(addresses)) {
+            let detail = "may specify no more than one CIDR for each IP family";
+            errors.push(FieldError::invalid(&path, ranges, detail));
+        }
+    }
+    resources(node, &mut errors);
+    errors
+}
+
+fn taints(taints: &[Taint], path: &FieldPath<'_>, errors: &mut ErrorList) {
+    let mut seen = Seen::new();
+    for (at, taint) in taints.iter().enumerate() {
+        let path = path.index(at);
+        checks::qualified(&taint.key, &path.child("key"), errors);
+        let value = text(&taint.value);
+        let messages = names::label_value(value);
+        if !messages.is_empty() {
+            errors.push(FieldError::invalid(&path.child("value"), value, messages.join(";")));
+        }
+        taint_effect(&taint.effect, &path.child("effect"), errors);
+        if !seen.insert((taint.key.as_str(), taint.effect.as_str())) {
+            let mut error = FieldError::duplicate(&path, taint);
+            error.detail = "taints must be unique by key and effect pair".into();
+            errors.push(error);
+        }
+    }
+}
+
+fn resources(node: &Node, errors: &mut ErrorList) {
+    let Some(status) = &node.status else { return };
+    let path = FieldPath::new("status");
+    for (field, resources) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
+        let path = path.child(field);
+        for (name, amount) in resources.iter().flatten() {
+            quantity(name, amount, &path.child(name), errors);
+        }
+    }
+}
+
+fn validate_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errors = ErrorList::new();
+    addresses(new, &mut errors);
+    let path = FieldPath::new("spec");
+    let Some(old) = &old.spec else { return errors };
+    let empty = NodeSpec::default();
+    let new = new.spec.as_ref().unwrap_or(&empty);
+    if !items(&old.pod_cidrs).is_empty() && new.pod_cidrs != old.pod_cidrs {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("podCIDRs"), detail));
+    }
+    if !text(&old.provider_id).is_empty() && new.provider_id != old.provider_id {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("providerID"), detail));
+    }
+    if text(&new.external_id) != text(&old.external_id) {
+        errors.push(FieldError::forbidden(&path.child("externalID"), "may not be updated"));
+    }
+    errors
+}
+
+fn addresses(node: &Node, errors: &mut ErrorList) {
+    let addresses = node.status.as_ref().map_or(&[][..], |status| items(&status.addresses));
+    let (path, mut seen) = (FieldPath::new("status"), Seen::new());
+    let path = path.child("addresses");
+    for (at, address) in addresses.iter().enumerate() {
+        if !seen.insert((address.type_.as_str(), address.address.as_str())) {
+            errors.push(FieldError::duplicate(&path.index(at), address));
+        }
+    }
+}
+
+fn validate_status(new: &Node, _old: &Node) -> ErrorList {
+    let mut errors = ErrorList::new();
+    resources(new, &mut errors);
+    addresses(new, &mut errors);
+    errors
 }

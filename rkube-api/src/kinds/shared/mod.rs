@@ -1,10 +1,13 @@
 //! What several kinds have in common: the defaults and rules of a pod's spec, of workloads, and the
 //! small words of tables.
 
+pub(crate) mod checks;
 pub(crate) mod container;
-pub(crate) mod pod_defaults;
+pub(crate) mod pod;
 pub(crate) mod printing;
 pub(crate) mod quantities;
+pub(crate) mod seen;
+pub(crate) mod semantic;
 pub(crate) mod workload;
 
 /// The text, empty if absent.

@@ -3,14 +3,14 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodIP, PodSpec, PodStatus, ResourceRequirements};
 
 use crate::{
-    kinds::shared::{container::is_sidecar, items, items_mut, pod_defaults, quantities::amount, text, yes},
+    kinds::shared::{container::is_sidecar, items, items_mut, pod, quantities::amount, text, yes},
     meta::Quantity,
 };
 
 /// Fills a pod.
 pub(super) fn pod(pod: &mut Pod) {
     if let Some(spec) = &mut pod.spec {
-        pod_defaults::pod_spec(spec);
+        pod::defaults::pod_spec(spec);
         spec.enable_service_links.get_or_insert(true);
         let host_network = yes(&spec.host_network);
         let containers = spec.containers.iter_mut().chain(items_mut(&mut spec.init_containers));

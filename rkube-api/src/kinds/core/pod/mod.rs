@@ -1,14 +1,20 @@
 //! Pod. Semantics: <https://kubernetes.io/docs/concepts/workloads/pods/>
 
+mod addresses;
 mod columns;
 mod defaults;
 mod qos;
 mod strategy;
+mod transitions;
+mod update;
+mod validation;
+
+pub use update::{prepare_ephemeral_containers, validate_ephemeral_containers};
 
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
-    kinds::shared::{items, text, yes},
+    kinds::shared::{items, semantic, text, yes},
     registry::{Builder, Definition},
     request::Verb,
 };
@@ -21,9 +27,12 @@ pub fn definition() -> Definition {
         .default(defaults::pod)
         .prepare_create(strategy::prepare_create)
         .prepare_update(strategy::prepare_update)
-        .generation(|new, old| new.spec != old.spec)
+        .validate(validation::validate)
+        .validate_create(validation::validate_create)
+        .validate_update(update::validate)
+        .generation(|new, old| !semantic::equal(&new.spec, &old.spec))
         .grace_period(strategy::grace_period)
-        .status(strategy::prepare_status, strategy::validate_status)
+        .status(strategy::prepare_status, validation::validate_status)
         .handler("binding", ("", "v1", "Binding"), &[Verb::Create])
         .handler("eviction", ("policy", "v1", "Eviction"), &[Verb::Create])
         .handler("ephemeralcontainers", ("", "v1", "Pod"), &[Verb::Get, Verb::Patch, Verb::Update]);

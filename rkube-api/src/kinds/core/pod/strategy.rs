@@ -3,16 +3,13 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
 use super::qos;
-use crate::{
-    kinds::shared::{items, pod_defaults, text},
-    meta::ErrorList,
-};
+use crate::kinds::shared::{items, pod, text};
 
 /// A new pod is pending, and held back if it has gates (KEP-3521).
 pub(super) fn prepare_create(pod: &mut Pod) {
     let mut status = PodStatus { phase: Some("Pending".into()), ..PodStatus::default() };
     if let Some(spec) = &mut pod.spec {
-        pod_defaults::service_account(spec);
+        pod::defaults::service_account(spec);
         status.qos_class = Some(qos::class(spec).into());
         if !items(&spec.scheduling_gates).is_empty() {
             status.conditions = Some(vec![PodCondition {
@@ -31,7 +28,7 @@ pub(super) fn prepare_create(pod: &mut Pod) {
 pub(super) fn prepare_update(new: &mut Pod, old: &Pod) {
     new.status.clone_from(&old.status);
     if let Some(spec) = &mut new.spec {
-        pod_defaults::service_account(spec);
+        pod::defaults::service_account(spec);
     }
 }
 
@@ -46,10 +43,6 @@ pub(super) fn prepare_status(new: &mut Pod, old: &Pod) {
     {
         status.qos_class = Some(class.clone());
     }
-}
-
-pub(super) fn validate_status(_new: &Pod, _old: &Pod) -> ErrorList {
-    ErrorList::new()
 }
 
 /// How long a pod may take to go: at once if it never ran or has finished, else as asked, else as it says.

@@ -1,14 +1,16 @@
 //! Service. Semantics: <https://kubernetes.io/docs/concepts/services-networking/service/>
 
+mod addresses;
 mod columns;
 mod defaults;
 mod update;
+mod validation;
 
 use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServiceStatus};
 
 use crate::{
     kinds::shared::{items, text},
-    meta::{ErrorList, names},
+    meta::names,
     registry::Definition,
 };
 
@@ -24,8 +26,10 @@ pub fn definition() -> Definition {
         .default(defaults::service)
         .prepare_create(prepare_create)
         .prepare_update(update::prepare)
+        .validate(validation::validate)
+        .validate_update(addresses::validate_update)
         .create_on_update()
-        .status(|new, old| new.spec.clone_from(&old.spec), |_, _| ErrorList::new())
+        .status(|new, old| new.spec.clone_from(&old.spec), validation::validate_status)
         .selectable("spec.clusterIP", |service| service.spec.as_ref()?.cluster_ip.clone())
         .selectable("spec.type", |service| service.spec.as_ref()?.type_.clone());
     columns::add(builder).build()

@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity as Api,
 };
 
-use super::{fill, fill_zero, items_mut, quantities, text};
+use crate::kinds::shared::{fill, fill_zero, items_mut, quantities, text};
 
 /// 0644: the mode of files that volumes make.
 const FILE_MODE: i32 = 0o644;
@@ -233,14 +233,14 @@ pub(crate) fn has_source(volume: &Volume) -> bool {
     source_names(volume).next().is_some()
 }
 
-/// The sources that a volume names; more than one is a mistake.
+/// The sources that a volume names, in the order in which Kubernetes looks; more than one is a mistake.
 pub(crate) fn source_names(volume: &Volume) -> impl Iterator<Item = &'static str> + use<> {
     let named = [
-        ("hostPath", volume.host_path.is_some()),
         ("emptyDir", volume.empty_dir.is_some()),
+        ("hostPath", volume.host_path.is_some()),
+        ("gitRepo", volume.git_repo.is_some()),
         ("gcePersistentDisk", volume.gce_persistent_disk.is_some()),
         ("awsElasticBlockStore", volume.aws_elastic_block_store.is_some()),
-        ("gitRepo", volume.git_repo.is_some()),
         ("secret", volume.secret.is_some()),
         ("nfs", volume.nfs.is_some()),
         ("iscsi", volume.iscsi.is_some()),
@@ -261,10 +261,10 @@ pub(crate) fn source_names(volume: &Volume) -> impl Iterator<Item = &'static str
         ("portworxVolume", volume.portworx_volume.is_some()),
         ("azureDisk", volume.azure_disk.is_some()),
         ("storageos", volume.storageos.is_some()),
-        ("scaleIO", volume.scale_io.is_some()),
         ("projected", volume.projected.is_some()),
-        ("ephemeral", volume.ephemeral.is_some()),
+        ("scaleIO", volume.scale_io.is_some()),
         ("csi", volume.csi.is_some()),
+        ("ephemeral", volume.ephemeral.is_some()),
         ("image", volume.image.is_some()),
     ];
     named.into_iter().filter_map(|(name, there)| there.then_some(name))

@@ -58,7 +58,7 @@ mod tests {
         let less =
             json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}});
         let other = json!({"limits": {"example.com/gpu": "1"}, "requests": {"example.com/gpu": "1"}});
-        assert_eq!(class(&spec(&[full.clone()])), "Guaranteed");
+        assert_eq!(class(&spec(std::slice::from_ref(&full))), "Guaranteed");
         assert_eq!(class(&spec(&[full.clone(), json!({})])), "Burstable");
         assert_eq!(class(&spec(&[half])), "Burstable");
         assert_eq!(class(&spec(&[less])), "Burstable");

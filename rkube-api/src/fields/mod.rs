@@ -13,6 +13,7 @@
 
 mod builtin;
 pub mod facts;
+mod normalize;
 pub mod openapi;
 mod schema;
 mod shape;
@@ -21,6 +22,7 @@ mod structural;
 mod validate;
 
 pub use builtin::{schema_of, type_names};
+pub use normalize::normalize;
 pub use schema::{Field, Kind, ListShape, NodeId, ObjectType, Patch, Schema, SchemaRef};
 pub use strict::unknown_fields;
 pub use structural::SchemaError;

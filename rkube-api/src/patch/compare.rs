@@ -53,6 +53,9 @@ impl Comparison {
 /// Compares two objects.
 #[must_use]
 pub fn compare(old: &Value, new: &Value, schema: SchemaRef<'_>) -> Comparison {
+    if old == new {
+        return Comparison::default();
+    }
     let mut out = Changes::default();
     walk(Some(old), Some(new), schema, &mut out);
     Comparison {
@@ -88,10 +91,8 @@ impl Changes {
     }
 }
 
+/// Compares two values that are known to differ.
 fn walk(old: Option<&Value>, new: Option<&Value>, schema: SchemaRef<'_>, out: &mut Changes) {
-    if old == new {
-        return;
-    }
     let structured = !schema.is_atomic()
         && match (shape(old, schema), shape(new, schema)) {
             (Shape::Map, Shape::Map | Shape::Nothing) | (Shape::Nothing, Shape::Map) => {
@@ -136,9 +137,12 @@ fn maps(old: Option<&Value>, new: Option<&Value>, schema: SchemaRef<'_>, out: &m
     }
     let fresh = new.keys().filter(|key| !old.contains_key(*key));
     for key in old.keys().chain(fresh) {
+        let (old, new) = (old.get(key), new.get(key));
+        if old == new {
+            continue;
+        }
         let mut below = Changes::default();
-        let child = schema.child(key).unwrap_or(schema.unknown());
-        walk(old.get(key), new.get(key), child, &mut below);
+        walk(old, new, schema.child(key).unwrap_or(schema.unknown()), &mut below);
         out.put(&format!("f:{key}"), below);
     }
     true
@@ -155,14 +159,14 @@ fn lists(old: Option<&Value>, new: Option<&Value>, schema: SchemaRef<'_>, out: &
     for element in old.keys().chain(fresh) {
         let mut below = Changes::default();
         match (old.get(element).map(Vec::as_slice), new.get(element).map(Vec::as_slice)) {
+            (old, new) if old == new => continue,
             (Some([old]), Some([new])) => walk(Some(old), Some(new), item, &mut below),
             (Some([old]), None) => walk(Some(old), None, item, &mut below),
             (None, Some([new])) => walk(None, Some(new), item, &mut below),
             // Several items of one key are one value.
             (None, _) => Changes::mark(&mut below.added),
             (_, None) => Changes::mark(&mut below.removed),
-            (old, new) if old != new => Changes::mark(&mut below.modified),
-            _ => {}
+            _ => Changes::mark(&mut below.modified),
         }
         out.put(element, below);
     }

@@ -144,6 +144,19 @@ fn a_service_port_merges_by_port() {
     );
 }
 
+type ByName = BTreeMap<String, (Option<String>, BTreeMap<String, String>)>;
+
+/// Containers as the model sees them.
+fn by_name(items: &[Value]) -> ByName {
+    let text = |value: &Value| value.as_str().unwrap().to_string();
+    let item = |item: &Value| {
+        let vars = item["env"].as_array().into_iter().flatten();
+        let vars = vars.map(|v| (text(&v["name"]), text(&v["value"]))).collect();
+        (text(&item["name"]), (item.get("image").map(text), vars))
+    };
+    items.iter().map(item).collect()
+}
+
 type Env = BTreeMap<String, Option<String>>;
 
 /// The slow model: a keyed list is a map from key to fields, a patch item sets, drops or deletes.
@@ -188,7 +201,7 @@ proptest! {
         start in start(),
         changes in prop::collection::btree_map("[abcd]", change(), 0..4).prop_map(|m| m.into_iter().collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let mut model: BTreeMap<String, (Option<String>, BTreeMap<String, String>)> =
+        let mut model: ByName =
             start.iter().map(|(n, i, e)| (n.clone(), (Some(i.clone()), e.clone()))).collect();
         let env = |e: &BTreeMap<String, String>| -> Value {
             e.iter().map(|(k, v)| json!({"name": k, "value": v})).collect()
@@ -226,15 +239,9 @@ proptest! {
                 }
             }
         }
-        let got = pod(containers(object.clone()), containers(patch.clone().into())).unwrap();
+        let got = pod(containers(object), containers(patch.into())).unwrap();
         let items = got["spec"]["containers"].as_array().unwrap();
-        let mut seen = BTreeMap::new();
-        for item in items {
-            let vars: BTreeMap<String, String> = item["env"].as_array().into_iter().flatten()
-                .map(|v| (v["name"].as_str().unwrap().into(), v["value"].as_str().unwrap().into())).collect();
-            let image = item.get("image").map(|i| i.as_str().unwrap().to_string());
-            seen.insert(item["name"].as_str().unwrap().to_string(), (image, vars));
-        }
+        let seen = by_name(items);
         prop_assert_eq!(items.len(), seen.len());
         prop_assert_eq!(seen, model);
         // Order: what the patch names comes in its order, what only the server has in the server's.

@@ -110,7 +110,10 @@ pub fn apply(
         prune(&mut new, &before.set, &keep, schema);
     }
 
-    let changes = compare(&old, &new, schema);
+    let mut changes = compare(&old, &new, schema);
+    if let Some(ignored) = writer.ignored {
+        changes = changes.without(ignored);
+    }
     let conflicts = conflicts(&owners, &changes.added.union(&changes.modified));
     if !conflicts.is_empty() && !force {
         return Err(ApplyError::Conflict(conflicts));

@@ -98,6 +98,17 @@ fn an_object_without_a_book_belongs_to_those_before() {
 }
 
 #[test]
+fn what_the_strategy_resets_is_neither_owned_nor_in_conflict() {
+    let ignored = FieldSet::of_paths(&[&["status"]]);
+    let live = first(json!({"spec": {"replicas": 1}, "status": {"replicas": 1}}), "a");
+    let writer = Writer { ignored: Some(&ignored), ..writer("b", 2) };
+    let config = json!({"spec": {"replicas": 1}, "status": {"replicas": 2}});
+    let applied = apply(Some(&live.object), &config, &live.entries, schema(), &writer, false).unwrap();
+    let mine = applied.entries.iter().find(|e| e.manager.as_deref() == Some("b")).unwrap();
+    assert_eq!(mine.fields_v1.as_ref().unwrap().0, json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[test]
 fn refusals() {
     let sent = json!({"metadata": {"managedFields": []}});
     assert_eq!(apply(None, &sent, &[], schema(), &writer("a", 1), false), Err(ApplyError::ManagedFields));

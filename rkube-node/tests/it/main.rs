@@ -1,0 +1,5 @@
+//! The tests of the node agent.
+
+mod model;
+mod plan;
+mod properties;

@@ -63,7 +63,8 @@ fn containers_ready(input: &Input<'_>, status: &PodStatus, phase: &str) -> Draft
         .filter(|init| init.restart_policy.as_deref() == Some("Always"))
         .map(|init| init.name.as_str())
         .collect();
-    let sidecars = status.init_container_statuses.iter().flatten().filter(|one| sidecars.contains(&&*one.name));
+    let sidecars =
+        status.init_container_statuses.iter().flatten().filter(|one| sidecars.contains(&&*one.name));
     let all = sidecars.chain(status.container_statuses.iter().flatten());
     let unready = names(all, |status| !status.ready);
     if unready.is_empty() {
@@ -83,7 +84,9 @@ fn ready(input: &Input<'_>, status: &PodStatus, containers: &Draft) -> Draft {
         .filter_map(|gate| {
             let kind = &gate.condition_type;
             match conditions::get(have, kind) {
-                None => Some(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist.")),
+                None => {
+                    Some(format!("corresponding condition of pod readiness gate \"{kind}\" does not exist."))
+                }
                 Some(found) if found.status != "True" => Some(format!(
                     "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
                     found.status
@@ -105,13 +108,8 @@ pub(super) fn set(input: &Input<'_>, done: bool, status: &mut PodStatus) {
     let containers = containers_ready(input, status, &phase);
     let ready = ready(input, status, &containers);
     let network = Draft { status: sandbox, ..Draft::yes("PodReadyToStartContainers") };
-    let mut drafts = vec![
-        network,
-        initialized(status, done, &phase),
-        ready,
-        containers,
-        Draft::yes("PodScheduled"),
-    ];
+    let mut drafts =
+        vec![network, initialized(status, done, &phase), ready, containers, Draft::yes("PodScheduled")];
     if let (Some(eviction), "Failed") = (&input.memory.eviction, phase.as_str()) {
         drafts.push(Draft {
             reason: Some("TerminationByKubelet"),

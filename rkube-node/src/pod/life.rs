@@ -120,12 +120,7 @@ fn reported(old: Option<&ContainerStatus>, now: Timestamp) -> Life {
     }
 }
 
-fn view<'a>(
-    input: &Input<'a>,
-    spec: &'a Container,
-    role: Role,
-    olds: &'a [ContainerStatus],
-) -> View<'a> {
+fn view<'a>(input: &Input<'a>, spec: &'a Container, role: Role, olds: &'a [ContainerStatus]) -> View<'a> {
     let old = olds.iter().find(|old| old.name == spec.name);
     let mut all: Vec<&RuntimeContainer> = input
         .observed
@@ -149,16 +144,14 @@ fn view<'a>(
 pub(super) fn views<'a>(input: &Input<'a>) -> Vec<View<'a>> {
     let Some(spec) = &input.pod.spec else { return Vec::new() };
     let status = input.pod.status.as_ref();
-    let inits_reported = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+    let inits_reported =
+        status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
     let mains_reported = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let inits = spec.init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
         let role = if sidecar { Role::Sidecar } else { Role::Init };
         view(input, container, role, inits_reported)
     });
-    let mains = spec
-        .containers
-        .iter()
-        .map(|container| view(input, container, Role::Main, mains_reported));
+    let mains = spec.containers.iter().map(|container| view(input, container, Role::Main, mains_reported));
     inits.chain(mains).collect()
 }

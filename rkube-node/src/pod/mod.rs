@@ -18,10 +18,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
+pub(crate) use events::of_action as notes_of_action;
 pub use events::{Note, notes};
 pub(crate) use memory::later;
 pub use memory::{Backoff, BackoffPolicy, ContainerMemory, Eviction, Memory, Pull, StopRequest};
 pub use plan::plan;
+pub(crate) use status::time as seconds;
 
 use crate::runtime::{ImageState, Probe, Role, RuntimePod};
 

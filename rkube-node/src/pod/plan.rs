@@ -218,7 +218,8 @@ fn mains(input: &Input<'_>, views: &[View<'_>], wanted: &mut Vec<usize>, progres
 fn unhealthy(views: &[View<'_>], input: &Input<'_>, progress: &mut Progress) {
     for view in views.iter().filter(|view| view.running() && !view.probe.alive) {
         let reason = format!("Container {} failed liveness probe, will be restarted", view.name());
-        let grace = view.spec.liveness_probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
+        let grace =
+            view.spec.liveness_probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
         let grace = grace.map_or_else(|| stop::grace_of_spec(input.pod), stop::seconds);
         progress.actions.extend(stop::request(input, view, grace, reason));
     }
@@ -242,11 +243,13 @@ fn start_all(input: &Input<'_>, views: &[View<'_>], wanted: &[usize], progress: 
         }
     }
     let sandbox = input.observed.pod.as_ref().and_then(|pod| pod.sandbox.as_ref());
-    let blocked = wanted.iter().all(|index| progress.gates.get(*index).is_some_and(|gate| *gate != Gate::Open));
+    let blocked =
+        wanted.iter().all(|index| progress.gates.get(*index).is_some_and(|gate| *gate != Gate::Open));
+    let waits = blocked && sandbox.is_some();
     if sandbox.is_some_and(|sandbox| sandbox.ready) {
         progress.actions.extend(starts);
         progress.actions.extend(outdated(input, views));
-    } else if !wanted.is_empty() && !(blocked && sandbox.is_some()) {
+    } else if !wanted.is_empty() && !waits {
         let attempt = sandbox.map_or(0, |sandbox| sandbox.attempt + 1);
         progress.actions.push(Action::RunSandbox { attempt });
     }

@@ -70,7 +70,8 @@ pub(super) fn request(input: &Input<'_>, view: &View<'_>, grace: Duration, reaso
 fn stop_containers(input: &Input<'_>, views: &[View<'_>], grace: Duration) -> Option<Vec<Action>> {
     let reason = |view: &View<'_>| format!("Stopping container {}", view.name());
     let alive = |view: &&View<'_>| view.alive();
-    let first: Vec<&View<'_>> = views.iter().filter(|view| view.role != Role::Sidecar).filter(alive).collect();
+    let first: Vec<&View<'_>> =
+        views.iter().filter(|view| view.role != Role::Sidecar).filter(alive).collect();
     if !first.is_empty() {
         return Some(first.iter().filter_map(|view| request(input, view, grace, reason(view))).collect());
     }

@@ -217,6 +217,9 @@ pub trait PodRuntime: Send + Sync + 'static {
     /// Sets where news goes; a later sink replaces the earlier one.
     fn subscribe(&self, sink: EventSink);
 
+    /// Whether it can run pods now; an error becomes the node's Ready condition.
+    async fn health(&self) -> Result<(), RuntimeError>;
+
     /// Everything that is there, in the order of UIDs.
     async fn pods(&self) -> Result<Vec<RuntimePod>, RuntimeError>;
 

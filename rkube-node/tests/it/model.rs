@@ -6,9 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use rkube_node::{
     pod::{Action, Input, Memory, NodeFacts, Observed, Plan, plan},
-    runtime::{
-        ContainerState, Exit, ImageState, Probe, RuntimeContainer, RuntimePod, Sandbox,
-    },
+    runtime::{ContainerState, Exit, ImageState, Probe, RuntimeContainer, RuntimePod, Sandbox},
 };
 
 pub(crate) fn pod(spec: serde_json::Value) -> Pod {

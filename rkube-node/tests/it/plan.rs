@@ -51,7 +51,10 @@ fn a_container_that_keeps_failing_waits_ever_longer() {
         model.later(1).exit("c", 1);
         let plan = model.settle();
         assert_eq!(model.state("c"), "waiting:CrashLoopBackOff");
-        assert_eq!((model.phase(), model.condition("Ready").as_str()), ("Running", "False:ContainersNotReady"));
+        assert_eq!(
+            (model.phase(), model.condition("Ready").as_str()),
+            ("Running", "False:ContainersNotReady")
+        );
         let wait = plan.wake.unwrap().duration_since(model.now).as_secs();
         let last = model.container("c").last_state.clone().unwrap().terminated.unwrap();
         assert_eq!((last.exit_code, last.reason.as_deref()), (1, Some("Error")));
@@ -224,7 +227,10 @@ fn a_pod_deleted_before_it_ran_fails_and_goes() {
     model.pod.status = Some(model.plan().status);
     model.delete(30);
     assert!(model.settle().finished);
-    assert_eq!((model.phase(), model.state("c").as_str()), ("Failed", "terminated:ContainerStatusUnknown:137"));
+    assert_eq!(
+        (model.phase(), model.state("c").as_str()),
+        ("Failed", "terminated:ContainerStatusUnknown:137")
+    );
 }
 
 #[test]
@@ -293,7 +299,10 @@ fn containers_that_the_runtime_lost_start_again_and_are_counted() {
     never.settle();
     never.observed.pod = None;
     never.settle();
-    assert_eq!((never.phase(), never.state("c").as_str()), ("Failed", "terminated:ContainerStatusUnknown:137"));
+    assert_eq!(
+        (never.phase(), never.state("c").as_str()),
+        ("Failed", "terminated:ContainerStatusUnknown:137")
+    );
 }
 
 #[test]

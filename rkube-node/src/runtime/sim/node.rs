@@ -119,7 +119,7 @@ impl SimNode {
         self.tell(RuntimeEvent::Relist);
     }
 
-    /// Breaks the next pulls of an image on this node, or no longer: it is as if it were not there.
+    /// Removes an image, as if the node had collected it.
     pub fn forget_image(&self, image: &str) {
         self.state.lock().images.remove(image);
     }
@@ -283,6 +283,10 @@ impl PodRuntime for SimNode {
 
     fn subscribe(&self, sink: EventSink) {
         self.state.lock().sink = Some(sink);
+    }
+
+    async fn health(&self) -> Result<(), RuntimeError> {
+        self.state.lock().powered()
     }
 
     async fn pods(&self) -> Result<Vec<RuntimePod>, RuntimeError> {

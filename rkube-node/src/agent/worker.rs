@@ -1,0 +1,285 @@
+//! The workers: observe a pod, plan, act, report, until there is nothing to do.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use rkube_api::{
+    client::{Api, DeleteParams, EventKind, PostParams},
+    error::ApiError,
+};
+
+use super::{
+    AddressError,
+    pool::{Member, Pool},
+};
+use crate::{
+    pod::{Action, Input, Memory, Note, Observed, notes, notes_of_action, plan},
+    runtime::{ContainerRequest, ContainerState, PullRequest, RuntimeError, RuntimePod, SandboxRequest},
+};
+
+/// A pod that is not done after so many rounds goes to the end of the queue.
+const ROUNDS: usize = 16;
+
+/// Why a pod has to wait and be tried again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SyncError {
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Address(#[from] AddressError),
+}
+
+/// What a worker does with a pod next.
+enum Next {
+    /// Nothing, until something changes.
+    Rest,
+    /// Look again after this.
+    After(Duration),
+}
+
+impl Pool {
+    /// One worker.
+    pub(super) async fn work(self: Arc<Self>) {
+        while let Some(uid) = self.queue.next().await {
+            match self.sync(&uid).await {
+                Ok(next) => {
+                    self.queue.forget(&uid);
+                    if let Next::After(wait) = next {
+                        self.queue.add_after(uid.clone(), wait);
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(pod = %uid, %error, "a pod is tried again later");
+                    self.queue.add_rate_limited(uid.clone());
+                }
+            }
+            self.queue.done(&uid);
+        }
+    }
+
+    async fn sync(&self, uid: &Arc<str>) -> Result<Next, SyncError> {
+        let Some((member, ..)) = self.pods.look(uid) else { return Ok(Next::Rest) };
+        let mut memory = self.pods.memory(uid);
+        let next = self.rounds(&member, uid, &mut memory).await;
+        self.pods.remember(uid, memory);
+        next
+    }
+
+    async fn rounds(&self, member: &Member, uid: &Arc<str>, memory: &mut Memory) -> Result<Next, SyncError> {
+        for _ in 0..ROUNDS {
+            if !member.running() {
+                return Ok(Next::Rest);
+            }
+            let Some((_, pod, gone)) = self.pods.look(uid) else { return Ok(Next::Rest) };
+            let observed = observe(member, uid, &pod, gone).await?;
+            let now = self.context.clock.timestamp();
+            let plan =
+                plan(&Input { pod: &pod, gone, observed: &observed, memory, node: &member.facts, now });
+            if plan.finished {
+                self.forget(member, uid);
+                return Ok(Next::Rest);
+            }
+            let report = plan.actions.is_empty()
+                || plan.actions.contains(&Action::DeleteObject)
+                || member.info.capabilities.slow;
+            if report && !gone && !self.report(member, uid, &pod, &plan.status).await? {
+                // Someone else changed it meanwhile: plan anew.
+                continue;
+            }
+            if plan.actions.is_empty() {
+                let wait = plan.wake.map(|wake| Duration::try_from(wake.duration_since(now)));
+                return Ok(wait.map_or(Next::Rest, |wait| Next::After(wait.unwrap_or_default())));
+            }
+            for action in &plan.actions {
+                if let Err(error) = self.act(member, uid, &pod, action).await {
+                    self.failed(&pod, action, &error);
+                    if !gone {
+                        self.report(member, uid, &pod, &plan.status).await?;
+                    }
+                    return Err(error);
+                }
+                self.tell(&pod, || notes_of_action(&pod, action, memory));
+                memory.note(action, &member.facts.backoff, now);
+            }
+        }
+        Ok(Next::After(Duration::ZERO))
+    }
+
+    /// Nothing is left of a pod.
+    fn forget(&self, member: &Member, uid: &Arc<str>) {
+        self.addresses.release(&member.name, uid);
+        self.pods.remove(uid);
+        member.state.lock().pods.remove(uid);
+    }
+
+    /// Writes the status if there is news. `false`: the pod has changed meanwhile and was read anew.
+    async fn report(
+        &self,
+        member: &Member,
+        uid: &str,
+        pod: &Arc<Pod>,
+        status: &PodStatus,
+    ) -> Result<bool, SyncError> {
+        if pod.status.as_ref() == Some(status) {
+            return Ok(true);
+        }
+        let api = self.pod_api(member, pod);
+        let mut new = Pod::clone(pod);
+        new.status = Some(status.clone());
+        match api.update_status(&PostParams::default(), new).await {
+            Ok(written) => {
+                let old = pod.status.clone().unwrap_or_default();
+                self.tell(pod, || notes(pod, &old, status));
+                self.pods.refresh(uid, written);
+                Ok(true)
+            }
+            Err(ApiError::Conflict { .. }) => {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                match api.get_opt(name).await? {
+                    Some(newer) if newer.metadata.uid == pod.metadata.uid => self.pods.refresh(uid, newer),
+                    _ => self.pods.mark_gone(uid),
+                }
+                Ok(false)
+            }
+            Err(ApiError::NotFound { .. }) => {
+                self.pods.mark_gone(uid);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn pod_api(&self, member: &Member, pod: &Pod) -> Api<Pod> {
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
+        Api::namespaced(self.client_of(member), namespace)
+    }
+
+    async fn act(
+        &self,
+        member: &Member,
+        uid: &Arc<str>,
+        pod: &Arc<Pod>,
+        action: &Action,
+    ) -> Result<(), SyncError> {
+        let runtime = &member.runtime;
+        match action {
+            Action::RunSandbox { attempt } => {
+                let ips = self.addresses_of(member, uid, pod)?;
+                runtime.run_sandbox(SandboxRequest { pod, uid, attempt: *attempt, ips: &ips }).await?;
+            }
+            Action::Pull { image, .. } => runtime.pull_image(PullRequest { pod, uid, image }).await?,
+            Action::Start { container, role, attempt, .. } => {
+                if let Some(container) = container_of(pod, container) {
+                    let request = ContainerRequest { pod, uid, container, role: *role, attempt: *attempt };
+                    runtime.start_container(request).await?;
+                }
+            }
+            Action::Stop { id, grace, .. } => runtime.stop_container(uid, id, *grace).await?,
+            Action::RemoveContainer { id } => runtime.remove_container(uid, id).await?,
+            Action::StopSandbox => {
+                runtime.stop_sandbox(uid).await?;
+                self.addresses.release(&member.name, uid);
+            }
+            Action::RemovePod => {
+                runtime.remove_pod(uid).await?;
+                self.addresses.release(&member.name, uid);
+            }
+            Action::DeleteObject => self.delete(member, uid, pod).await?,
+        }
+        Ok(())
+    }
+
+    fn addresses_of(
+        &self,
+        member: &Member,
+        uid: &str,
+        pod: &Pod,
+    ) -> Result<Vec<std::net::IpAddr>, AddressError> {
+        let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default();
+        if host_network || member.info.capabilities.assigns_addresses {
+            return Ok(Vec::new());
+        }
+        self.addresses.allocate(&member.name, uid)
+    }
+
+    /// Deletes the object, which waited for its containers to end.
+    async fn delete(&self, member: &Member, uid: &str, pod: &Pod) -> Result<(), ApiError> {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        match self.pod_api(member, pod).delete(name, &DeleteParams::now().uid(uid)).await {
+            // Finalizers hold it.
+            Ok(Some(left)) if left.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty()) => {
+                self.pods.refresh(uid, left);
+            }
+            // Gone; or the name belongs to another pod by now, so this one is gone too.
+            Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => self.pods.mark_gone(uid),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn failed(&self, pod: &Pod, action: &Action, error: &SyncError) {
+        let (reason, what) = match action {
+            Action::RunSandbox { .. } => ("FailedCreatePodSandBox", "Failed to create pod sandbox"),
+            Action::Start { .. } | Action::Pull { .. } => ("Failed", "Error"),
+            Action::Stop { .. } | Action::StopSandbox | Action::RemovePod => {
+                ("FailedKillPod", "error killing pod")
+            }
+            Action::RemoveContainer { .. } | Action::DeleteObject => return,
+        };
+        let note = Note { kind: EventKind::Warning, reason, text: format!("{what}: {error}") };
+        self.tell(pod, || vec![note]);
+    }
+
+    fn tell(&self, pod: &Pod, notes: impl FnOnce() -> Vec<Note>) {
+        if let Some(recorder) = &self.recorder {
+            for note in notes() {
+                recorder.record(pod, note.kind, note.reason, "", note.text);
+            }
+        }
+    }
+}
+
+fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+    let spec = pod.spec.as_ref()?;
+    spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
+}
+
+/// Asks the runtime what the plan needs to know.
+async fn observe(member: &Member, uid: &str, pod: &Pod, gone: bool) -> Result<Observed, RuntimeError> {
+    let found = member.runtime.pod(uid).await?;
+    let mut observed = Observed::default();
+    if !gone {
+        for image in missing_images(pod, found.as_ref()) {
+            let state = member.runtime.image(image).await?;
+            observed.images.push((image.to_owned(), state));
+        }
+    }
+    if let (Some(probes), Some(found)) = (&member.info.capabilities.probes, &found) {
+        for container in &found.containers {
+            if matches!(container.state, ContainerState::Running { .. }) {
+                observed.probes.push((container.name.clone(), probes.probe(uid, container)));
+            }
+        }
+    }
+    observed.pod = found;
+    Ok(observed)
+}
+
+/// The images of containers that do not run.
+fn missing_images<'a>(pod: &'a Pod, found: Option<&RuntimePod>) -> Vec<&'a str> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let runs = |name: &str| {
+        let latest = found.and_then(|found| found.latest(name));
+        latest.is_some_and(|latest| !matches!(latest.state, ContainerState::Exited(_)))
+    };
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mut images: Vec<&str> = all
+        .filter(|container| !runs(&container.name))
+        .filter_map(|container| container.image.as_deref())
+        .collect();
+    images.sort_unstable();
+    images.dedup();
+    images
+}

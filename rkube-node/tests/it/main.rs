@@ -1,5 +1,9 @@
 //! The tests of the node agent.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+mod agent;
 mod model;
 mod plan;
 mod properties;
+mod scale;
+mod world;

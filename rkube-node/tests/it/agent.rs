@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use rkube_api::{
-    client::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    client::{Api, DeleteParams, ListParams, PostParams},
     error::ApiError,
 };
 use rkube_node::{
@@ -164,14 +164,17 @@ async fn finalizers_hold_a_pod_whose_containers_have_ended() {
     let world = World::new(1).await;
     world.pod("a", "node-0", "default", json!({})).await;
     world.until_phase("a", "Running").await;
-    let patch = Patch::Merge(json!({"metadata": {"finalizers": ["x.y/z"]}}));
-    world.pods().patch("a", &PatchParams::default(), &patch).await.unwrap();
+    let finalizers = async |list: &[&str]| {
+        let mut pod = Pod::clone(&*world.get("a").await.unwrap());
+        pod.metadata.finalizers = Some(list.iter().map(ToString::to_string).collect());
+        world.pods().update(&PostParams::default(), pod).await.unwrap();
+    };
+    finalizers(&["x.y/z"]).await;
     world.delete("a", &DeleteParams::default()).await;
     world.until_phase("a", "Succeeded").await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(world.phase("a").await, "Succeeded");
-    let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    world.pods().patch("a", &PatchParams::default(), &patch).await.unwrap();
+    finalizers(&[]).await;
     world.until_phase("a", "Gone").await;
     world.until("forgotten", async || world.pool.pods() == 0).await;
 }
@@ -334,10 +337,13 @@ async fn a_node_acts_as_itself() {
     let world = World::new(1).await;
     world.pod("a", "node-0", "default", json!({})).await;
     world.until_phase("a", "Running").await;
-    let pod: &Pod = &*world.get("a").await.unwrap();
-    let managers: Vec<_> =
-        pod.metadata.managed_fields.iter().flatten().filter_map(|one| one.manager.clone()).collect();
-    assert!(managers.iter().any(|manager| manager == "kubelet"), "{managers:?}");
+    world.delete("a", &DeleteParams::default()).await;
+    world.until_phase("a", "Gone").await;
+    for what in ["create nodes", "create leases", "update pods/status", "delete pods"] {
+        let seen = world.writers.seen(what);
+        assert!(seen.iter().any(|user| user == "system:node:node-0"), "{what}: {seen:?}");
+        assert!(!seen.iter().any(|user| user == "system:node:pool"), "{what}: {seen:?}");
+    }
     // Its rights are a node's: no more.
     let user = rkube_api::request::UserInfo::node("node-0");
     let secrets: Api<k8s_openapi::api::core::v1::Secret> =

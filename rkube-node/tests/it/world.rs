@@ -1,7 +1,13 @@
 //! A server in memory, a pool of simulated nodes, and what tests ask of them.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{ContainerStatus, Namespace, Node, Pod, ServiceAccount},
@@ -12,7 +18,7 @@ use rkube_api::{
     context::Context,
     kinds,
     object::{Kind, Object},
-    pipeline::Server,
+    pipeline::{Action, Attributes, Authorizer, FixedTable, Server},
     registry::Registry,
     request::UserInfo,
 };
@@ -52,7 +58,31 @@ impl PodAddresses for Addresses {
     }
 }
 
+/// Who wrote what, as authorization saw it.
+#[derive(Default)]
+pub(crate) struct Writers(Mutex<BTreeMap<String, BTreeSet<String>>>);
+
+impl Writers {
+    /// The users who did this, `update pods/status`.
+    pub(crate) fn seen(&self, what: &str) -> BTreeSet<String> {
+        self.0.lock().get(what).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Authorizer for Writers {
+    async fn allows(&self, attributes: &Attributes<'_>) -> bool {
+        if let Action::Resource { verb, target } = attributes.action {
+            let sub = target.subresource.iter().map(|sub| format!("/{sub}")).collect::<String>();
+            let what = format!("{verb} {}{sub}", target.resource);
+            self.0.lock().entry(what).or_default().insert(attributes.user.name.clone());
+        }
+        FixedTable.allows(attributes).await
+    }
+}
+
 pub(crate) struct World {
+    pub(crate) writers: Arc<Writers>,
     pub(crate) server: Arc<Server>,
     pub(crate) client: Client,
     pub(crate) addresses: Arc<Addresses>,
@@ -73,7 +103,11 @@ impl World {
     pub(crate) async fn with(count: u32, config: PoolConfig, profiles: Profiles) -> Self {
         let store = Memory::<Object>::builder().build();
         let registry = Arc::new(Registry::new(kinds::all()).unwrap());
-        let server = Server::builder(Arc::new(store), registry, Context::simulated(1)).build().unwrap();
+        let writers = Arc::new(Writers::default());
+        let server = Server::builder(Arc::new(store), registry, Context::simulated(1))
+            .authorizer(writers.clone())
+            .build()
+            .unwrap();
         let client = server.client(UserInfo::admin("admin"), "test");
         for name in ["default", "kube-node-lease"] {
             let mut namespace = Namespace::default();
@@ -88,7 +122,7 @@ impl World {
         let pool = NodePool::new(&informers, addresses.clone(), config);
         let sim = Sim::new(client.context(), profiles);
         let nodes = SimNodes { count, ..SimNodes::default() }.add_to(&pool, &sim);
-        let world = Self { server, client, addresses, pool, sim, nodes };
+        let world = Self { writers, server, client, addresses, pool, sim, nodes };
         for number in 0..count {
             world
                 .until(&format!("node {number} ready"), async || world.ready(&format!("node-{number}")).await)

@@ -385,11 +385,17 @@ impl SchedulingQueue {
 
     /// Something has changed in the cluster: wakes the pods that it may help, and only those.
     pub fn on_event(&mut self, event: &ClusterEvent, now: Instant) {
+        self.on_event_except(event, "", now);
+    }
+
+    /// As [`SchedulingQueue::on_event`], but for one pod: the event is its own doing.
+    pub fn on_event_except(&mut self, event: &ClusterEvent, except: &str, now: Instant) {
         if !self.profiles.iter().any(|profile| profile.is_of_interest(event)) {
             return;
         }
         self.in_flight.record(event);
         let helped: Vec<(Uid, Wake)> = (self.unschedulable.iter())
+            .filter(|(uid, _)| ***uid != *except)
             .map(|(uid, pod)| (uid.clone(), self.wake(pod, event)))
             .filter(|(_, wake)| *wake != Wake::Skip)
             .collect();

@@ -1,0 +1,395 @@
+//! The only loop that waits: informers in, bindings out.
+//!
+//! One task owns the snapshot and the queue, so nothing is locked and decisions follow one another: it
+//! takes in what has changed, decides for the pods that wait, assumes each decision, and starts a task
+//! that binds it. Many bindings are under way at once, a bounded number.
+//!
+//! ```no_run
+//! use rkube_api::client::{Client, Informers};
+//! use rkube_sched::{Config, Scheduler};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # async fn example(client: Client, token: CancellationToken) -> Result<(), Box<dyn std::error::Error>> {
+//! let informers = Informers::new(client.clone());
+//! let scheduler = Scheduler::new(client, informers, Config::default())?;
+//! scheduler.run(token).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod binding;
+mod inbox;
+mod observe;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rkube_api::{
+    client::{Client, EventKind, EventRecorder, Informers},
+    context::Rng,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    binding::{Binding, Ended},
+    inbox::{Inbox, News},
+    report::{Report, Reporter},
+};
+use crate::{
+    engine::{Decision, Engine, Outcome, Unfit},
+    framework::{
+        ClusterEvent, Code, ConfigError, CycleState, Handle, Nomination, PluginRegistry, PostFiltered, Profile,
+        ProfileConfig, Profiles, Status, WaitingPods,
+    },
+    queue::{QueueConfig, QueuedPod, SchedulingQueue},
+    snapshot::{PlacedPod, Snapshot},
+};
+
+/// How many pods are decided before the loop looks at the news again.
+const BATCH: usize = 64;
+/// How long bindings under way are waited for at the end.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// A scheduler's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its profiles, by default the standard one.
+    pub profiles: Vec<ProfileConfig>,
+    /// The plugins that they can name.
+    pub plugins: PluginRegistry,
+    /// The queue's times.
+    pub queue: QueueConfig,
+    /// How many bindings may be under way at once.
+    pub max_bindings: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            profiles: vec![ProfileConfig::standard()],
+            plugins: crate::plugins::all(),
+            queue: QueueConfig::default(),
+            max_bindings: 256,
+        }
+    }
+}
+
+/// What a scheduler has done so far.
+#[derive(Debug, Default)]
+pub struct Stats {
+    decisions: AtomicU64,
+    bound: AtomicU64,
+    unschedulable: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Stats {
+    /// How often a node was looked for.
+    pub fn decisions(&self) -> u64 {
+        self.decisions.load(Ordering::Relaxed)
+    }
+
+    /// How many pods were bound.
+    pub fn bound(&self) -> u64 {
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    /// How often no node was found, or a plugin refused later.
+    pub fn unschedulable(&self) -> u64 {
+        self.unschedulable.load(Ordering::Relaxed)
+    }
+
+    /// How often something failed.
+    pub fn errors(&self) -> u64 {
+        self.errors.load(Ordering::Relaxed)
+    }
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A scheduler, ready to run.
+#[derive(Debug)]
+pub struct Scheduler {
+    informers: Informers,
+    driver: Driver,
+}
+
+/// What the loop owns.
+#[derive(Debug)]
+struct Driver {
+    profiles: Arc<Profiles>,
+    handle: Handle,
+    snapshot: Snapshot,
+    queue: SchedulingQueue,
+    rng: Rng,
+    inbox: Arc<Inbox>,
+    reporter: Arc<Reporter>,
+    recorders: BTreeMap<String, EventRecorder>,
+    /// Bindings under way.
+    bindings: usize,
+    max_bindings: usize,
+    client: Client,
+    stats: Arc<Stats>,
+}
+
+impl Scheduler {
+    /// Makes the profiles. `client` binds and writes; `informers` may be shared with others. Time,
+    /// randomness and tasks come from the client's context, so the same seed gives the same decisions.
+    pub fn new(client: Client, informers: Informers, config: Config) -> Result<Self, ConfigError> {
+        let context = client.context().child("scheduler");
+        let rng = context.rng.fork("ties");
+        let handle =
+            Handle { client: Some(client.clone()), context: Some(context), waiting: WaitingPods::default() };
+        let profiles = Arc::new(Profiles::build(&config.profiles, &config.plugins, &handle)?);
+        let driver = Driver {
+            snapshot: Snapshot::default(),
+            queue: SchedulingQueue::new(profiles.clone(), config.queue),
+            rng,
+            inbox: Arc::default(),
+            reporter: Arc::new(Reporter::new(client.clone())),
+            recorders: BTreeMap::new(),
+            bindings: 0,
+            max_bindings: config.max_bindings.max(1),
+            client,
+            stats: Arc::default(),
+            profiles,
+            handle,
+        };
+        Ok(Self { informers, driver })
+    }
+
+    /// What it has done so far, to look at while it runs.
+    pub fn stats(&self) -> Arc<Stats> {
+        self.driver.stats.clone()
+    }
+
+    /// The pods that Permit holds, for a host that decides about them.
+    pub fn waiting(&self) -> WaitingPods {
+        self.driver.handle.waiting.clone()
+    }
+
+    /// Schedules until `token` is cancelled; then no pod is begun, and bindings under way are waited for,
+    /// a few seconds at most.
+    pub async fn run(self, token: CancellationToken) {
+        let Self { informers, mut driver } = self;
+        let (nodes, pods) = (informers.get::<Node>(), informers.get::<Pod>());
+        nodes.on_change(driver.inbox.handler(News::Node));
+        pods.on_change(driver.inbox.handler(News::Pod));
+        let synced = async {
+            nodes.synced().await;
+            pods.synced().await;
+        };
+        if token.run_until_cancelled(synced).await.is_none() {
+            return;
+        }
+        let Some(context) = driver.handle.context.clone() else { return };
+        for profile in driver.profiles.iter() {
+            let name = profile.scheduler_name().to_owned();
+            driver.recorders.insert(name.clone(), EventRecorder::new(&driver.client, name));
+        }
+        context.spawner.spawn("scheduler-reports", driver.reporter.clone().run());
+        driver.schedule(&token).await;
+        // What does not end in time is dropped: a binding that reached the server stands, the others are
+        // made anew by the next scheduler.
+        let _ = timeout(DRAIN, driver.drain()).await;
+        context.spawner.stop().await;
+    }
+}
+
+impl Driver {
+    async fn schedule(&mut self, token: &CancellationToken) {
+        while !token.is_cancelled() {
+            self.take_news();
+            let mut tried = 0;
+            while tried < BATCH
+                && self.bindings < self.max_bindings
+                && let Some(pod) = self.queue.pop(Instant::now())
+            {
+                self.try_pod(pod);
+                tried += 1;
+            }
+            if tried > 0 {
+                // Bindings and informers get their turn on a runtime of one thread too.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let deadline = self.queue.next_deadline();
+            let due = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = token.cancelled() => {}
+                () = self.inbox.arrived() => {}
+                () = due => self.queue.flush(Instant::now()),
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        for uid in self.handle.waiting.uids() {
+            self.handle.waiting.reject(&uid, "", "the scheduler stops");
+        }
+        while self.bindings > 0 {
+            self.inbox.arrived().await;
+            self.take_news();
+        }
+    }
+
+    fn take_news(&mut self) {
+        for news in self.inbox.take() {
+            match news {
+                News::Pod(change) => self.pod_changed(&change),
+                News::Node(change) => self.node_changed(&change),
+                News::Ended(ended) => self.binding_ended(*ended),
+            }
+        }
+    }
+
+    /// One pod's way from the queue to the start of its binding.
+    fn try_pod(&mut self, pod: QueuedPod) {
+        let uid = pod.info.uid.clone();
+        let profile = self.profiles.of(&pod.info).cloned();
+        let Some(profile) = profile.filter(|_| pod.info.pod.metadata.deletion_timestamp.is_none()) else {
+            return self.queue.done(&uid);
+        };
+        if self.snapshot.pod(&uid).is_some() {
+            return self.queue.done(&uid);
+        }
+        count(&self.stats.decisions);
+        let Outcome { decision, state } = self.decide(&pod, &profile);
+        match decision {
+            Decision::Place(placement) => {
+                let node = self.snapshot.view(placement.node).name().to_owned();
+                self.snapshot.assume(PlacedPod::from(&*pod.info), &node);
+                self.queue.nominator_mut().clear(&uid);
+                self.start_binding(Binding { pod, node, state, profile });
+            }
+            Decision::Unfit(unfit) => self.unfit(pod, *unfit),
+            Decision::Fail(status) => self.failed(pod, &status),
+        }
+    }
+
+    fn decide(&self, pod: &QueuedPod, profile: &Profile) -> Outcome {
+        let engine =
+            Engine { snapshot: &self.snapshot, nominator: self.queue.nominator(), rng: &self.rng };
+        // A plugin that panics fails its pod, not the scheduler. The engine changes nothing it is given.
+        catch_unwind(AssertUnwindSafe(|| engine.decide(&pod.info, profile))).unwrap_or_else(|_| Outcome {
+            decision: Decision::Fail(Status::error("a plugin panicked while a node was looked for")),
+            state: CycleState::default(),
+        })
+    }
+
+    fn start_binding(&mut self, mut binding: Binding) {
+        let reserved = binding.reserve();
+        if !reserved.is_success() {
+            return self.give_up(binding, &reserved);
+        }
+        match binding.permit(&self.handle.waiting) {
+            Err(status) => self.give_up(binding, &status),
+            Ok(hold) => {
+                self.bindings += 1;
+                let task = binding.run(hold, self.handle.waiting.clone(), self.inbox.clone());
+                self.client_spawner().spawn("binding", task);
+            }
+        }
+    }
+
+    fn client_spawner(&self) -> &rkube_api::context::Spawner {
+        let context = self.handle.context.as_ref().unwrap_or_else(|| self.client.context());
+        &context.spawner
+    }
+
+    fn binding_ended(&mut self, ended: Ended) {
+        self.bindings -= 1;
+        let Ended { binding, status } = ended;
+        if !status.is_success() {
+            return self.give_up(binding, &status);
+        }
+        count(&self.stats.bound);
+        let pod = &binding.pod.info;
+        self.queue.done(&pod.uid);
+        let note = format!("Successfully assigned {} to {}", pod.key, binding.node);
+        if let Some(recorder) = self.recorders.get(binding.profile.scheduler_name()) {
+            recorder.record(&*pod.pod, EventKind::Normal, "Scheduled", "Binding", note);
+        }
+    }
+
+    /// The pod does not get to its node after all: everything taken for it is given back.
+    fn give_up(&mut self, mut binding: Binding, status: &Status) {
+        binding.unreserve();
+        let Binding { pod, node, .. } = binding;
+        if self.snapshot.forget(&pod.info.uid) {
+            let freed = ClusterEvent::assigned_pod_deleted(observe::on_node(&pod.info.pod, &node));
+            let info = pod.info.clone();
+            self.failed(pod, status);
+            // What it gives back may help others, not itself: it is in its own queue by now.
+            self.queue.on_event_except(&freed, &info.uid, Instant::now());
+        } else {
+            self.failed(pod, status);
+        }
+    }
+
+    /// A plugin refused or failed after a node was found, or failed while one was looked for.
+    fn failed(&mut self, mut pod: QueuedPod, status: &Status) {
+        if status.is_rejected() {
+            let plugins = match status.code() {
+                Code::Pending => &mut pod.pending_plugins,
+                _ => &mut pod.unschedulable_plugins,
+            };
+            plugins.extend(status.plugin());
+        }
+        let reason = if status.is_rejected() { "Unschedulable" } else { "SchedulerError" };
+        self.back_to_queue(pod, reason, status.message(), PostFiltered::default());
+    }
+
+    fn unfit(&mut self, mut pod: QueuedPod, unfit: Unfit) {
+        let Unfit { diagnosis, plan } = unfit;
+        let message = diagnosis.message();
+        pod.unschedulable_plugins = diagnosis.unschedulable_plugins;
+        pod.pending_plugins = diagnosis.pending_plugins;
+        if diagnosis.all_nodes == 0 {
+            // No plugin refused; what helps is a node.
+            pod.unschedulable_plugins.extend(self.profiles.of(&pod.info).into_iter().flat_map(|profile| {
+                profile.filter.iter().map(|filter| filter.name())
+            }));
+        }
+        self.back_to_queue(pod, "Unschedulable", message, plan);
+    }
+
+    fn back_to_queue(&mut self, pod: QueuedPod, reason: &'static str, message: String, plan: PostFiltered) {
+        count(if reason == "Unschedulable" { &self.stats.unschedulable } else { &self.stats.errors });
+        let info = pod.info.clone();
+        match &plan.nomination {
+            Nomination::Node(node) => self.queue.nominator_mut().nominate(info.clone(), node),
+            Nomination::Clear => self.queue.nominator_mut().clear(&info.uid),
+            Nomination::Keep => {}
+        }
+        if !self.queue.requeue(pod, Instant::now()) {
+            // It is gone, or somebody else has bound it.
+            self.queue.nominator_mut().clear(&info.uid);
+            return;
+        }
+        if let Some(recorder) = self.recorders.get(info.scheduler_name()) {
+            let note = message.clone();
+            recorder.record(&*info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
+        }
+        let PostFiltered { nomination, victims, .. } = plan;
+        self.reporter.tell(Report { pod: info, reason, message, nomination, victims });
+    }
+}

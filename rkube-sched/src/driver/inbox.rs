@@ -1,0 +1,60 @@
+//! What the loop is told.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
+use rkube_api::client::Change;
+use tokio::sync::Notify;
+
+use super::binding::Ended;
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(super) enum News {
+    Pod(Change<Pod>),
+    Node(Change<Node>),
+    Ended(Box<Ended>),
+}
+
+/// News in the order in which they came. Telling never waits: informers call it.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    waiting: Mutex<Vec<News>>,
+    arrived: Notify,
+}
+
+impl Inbox {
+    pub(super) fn tell(&self, news: News) {
+        self.waiting.lock().push(news);
+        self.arrived.notify_one();
+    }
+
+    /// Everything told so far.
+    pub(super) fn take(&self) -> Vec<News> {
+        std::mem::take(&mut self.waiting.lock())
+    }
+
+    /// Waits until there is something to take.
+    pub(super) async fn arrived(&self) {
+        if self.waiting.lock().is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// A handler for an informer. It does nothing once the loop has ended.
+    pub(super) fn handler<K: Clone + 'static>(
+        self: &Arc<Self>,
+        news: fn(Change<K>) -> News,
+    ) -> impl Fn(&Change<K>) + Send + Sync + 'static
+    where
+        Change<K>: Clone,
+    {
+        let inbox = Arc::downgrade(self);
+        move |change: &Change<K>| {
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.tell(news(change.clone()));
+            }
+        }
+    }
+}

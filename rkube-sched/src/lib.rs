@@ -1,6 +1,6 @@
 //! The scheduling framework, its plugins and its engine.
 //!
-//! From outside in: `driver` is the only loop that waits; it feeds a [`snapshot`] and a [`queue`] from
+//! From outside in: the [`driver`] is the only loop that waits; it feeds a [`snapshot`] and a [`queue`] from
 //! informers, asks the [`engine`] for a decision, and binds through the client. The engine runs the
 //! plugins of a profile; [`framework`] says what a plugin is, [`plugins`] holds the built-in ones.
 //! Everything but the driver is plain functions over values and runs without any API server:
@@ -31,6 +31,7 @@
 //! ```
 
 mod allocation;
+pub mod driver;
 pub mod engine;
 pub mod framework;
 pub mod matching;
@@ -41,3 +42,4 @@ pub mod snapshot;
 mod testing;
 
 pub use allocation::ResourceSpec;
+pub use driver::{Config, Scheduler};

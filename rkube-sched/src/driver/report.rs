@@ -64,12 +64,13 @@ impl Reporter {
             self.arrived.notified().await;
             let batch = std::mem::take(&mut *self.waiting.lock());
             // No two reports of one pod are under way at once: the batch is finished first.
+            let reporter = &self;
             stream::iter(batch.into_values())
-                .for_each_concurrent(CONCURRENCY, |report| async {
-                    if let Err(error) = self.write(&report).await {
+                .for_each_concurrent(CONCURRENCY, |report| async move {
+                    if let Err(error) = reporter.write(&report).await {
                         tracing::warn!(pod = %report.pod.key, %error, "the pod's condition was not written");
                     }
-                    self.evict(&report).await;
+                    reporter.evict(&report).await;
                 })
                 .await;
         }

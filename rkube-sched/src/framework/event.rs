@@ -4,7 +4,7 @@
 
 use std::{ops::BitOr, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod};
 
 use crate::snapshot::PodInfo;
 
@@ -159,22 +159,18 @@ impl ClusterEvent {
     /// A node has changed; `None` if in nothing that scheduling looks at.
     pub fn node_updated(old: &Arc<Node>, new: &Arc<Node>) -> Option<Self> {
         let (before, after) = (old.spec.as_ref(), new.spec.as_ref());
-        let status = |node: &Arc<Node>| node.status.clone().unwrap_or_default();
-        let (status_before, status_after) = (status(old), status(new));
-        // Heartbeats change the times of conditions only.
-        let conditions = |status: &k8s_openapi::api::core::v1::NodeStatus| {
-            let list = status.conditions.iter().flatten();
-            list.map(|condition| (condition.type_.clone(), condition.status.clone())).collect::<Vec<_>>()
-        };
+        let (status_before, status_after) = (old.status.as_ref(), new.status.as_ref());
+        let resized = status_before.and_then(|status| status.allocatable.as_ref())
+            != status_after.and_then(|status| status.allocatable.as_ref());
         let tainted = before.and_then(|spec| spec.taints.as_ref())
             != after.and_then(|spec| spec.taints.as_ref())
             || before.and_then(|spec| spec.unschedulable).unwrap_or_default()
                 != after.and_then(|spec| spec.unschedulable).unwrap_or_default();
         let actions = Actions::NONE
-            .with_if(status_before.allocatable != status_after.allocatable, Actions::UPDATE_NODE_ALLOCATABLE)
+            .with_if(resized, Actions::UPDATE_NODE_ALLOCATABLE)
             .with_if(old.metadata.labels != new.metadata.labels, Actions::UPDATE_NODE_LABEL)
             .with_if(tainted, Actions::UPDATE_NODE_TAINT)
-            .with_if(conditions(&status_before) != conditions(&status_after), Actions::UPDATE_NODE_CONDITION)
+            .with_if(!conditions(status_before).eq(conditions(status_after)), Actions::UPDATE_NODE_CONDITION)
             .with_if(old.metadata.annotations != new.metadata.annotations, Actions::UPDATE_NODE_ANNOTATION);
         let subject = Subject::Node { old: Some(old.clone()), new: Some(new.clone()) };
         (!actions.is_empty()).then_some(Self { resource: Resource::Node, actions, subject })
@@ -215,6 +211,12 @@ impl ClusterEvent {
         let subject = Subject::Pod { old: Some(old.clone()), new: Some(new.clone()) };
         (!actions.is_empty()).then_some(Self { resource, actions, subject })
     }
+}
+
+/// What nodes report of themselves; heartbeats change the times only.
+fn conditions(status: Option<&NodeStatus>) -> impl Iterator<Item = (&str, &str)> {
+    let list = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    list.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str()))
 }
 
 fn asks_for_less(old: &Pod, new: &Pod) -> bool {

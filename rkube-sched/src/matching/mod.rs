@@ -1,7 +1,5 @@
-//! Whether taints are tolerated and node selectors match.
+//! Node selector terms, compiled for scans over many nodes.
 
 mod node_selector;
-mod tolerations;
 
-pub use node_selector::{CompiledTerm, CompiledTerms, required_node_names, term_matches};
-pub use tolerations::{tolerated, tolerates};
+pub use node_selector::{CompiledTerm, CompiledTerms, required_node_names};

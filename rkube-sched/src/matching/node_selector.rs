@@ -1,45 +1,15 @@
-//! Node selector terms: as they are, against a node; and compiled against a snapshot's numbers, for
-//! scans over many nodes.
+//! Node selector terms compiled against a snapshot's numbers. What they mean is what
+//! [`rkube_api::helpers::affinity`] says they mean; a property holds the two together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm};
+use rkube_api::meta::labels::{Operator, Requirement};
 
 use crate::snapshot::{Interner, NodeView, Snapshot};
 
 /// The one field that node selectors know.
 const NAME_FIELD: &str = "metadata.name";
-
-/// Whether a term matches a node. A term without requirements matches none.
-pub fn term_matches(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let label = |key: &str| node.metadata.labels.as_ref()?.get(key).map(String::as_str);
-    let field = |key: &str| (key == NAME_FIELD).then(|| node.metadata.name.as_deref().unwrap_or_default());
-    !(fields.is_empty() && expressions.is_empty())
-        && fields.iter().all(|requirement| requirement_matches(requirement, field(&requirement.key)))
-        && expressions.iter().all(|requirement| requirement_matches(requirement, label(&requirement.key)))
-}
-
-fn requirement_matches(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = requirement.values.as_deref().unwrap_or_default();
-    let listed = |value: &str| values.iter().any(|wanted| wanted == value);
-    match requirement.operator.as_str() {
-        "In" => value.is_some_and(listed),
-        "NotIn" => !value.is_some_and(listed),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        operator @ ("Gt" | "Lt") => {
-            let [bound] = values else { return false };
-            match (value.map(str::parse::<i64>), bound.parse::<i64>()) {
-                (Some(Ok(value)), Ok(bound)) if operator == "Gt" => value > bound,
-                (Some(Ok(value)), Ok(bound)) => value < bound,
-                _ => false,
-            }
-        }
-        _ => false,
-    }
-}
 
 /// If every term names its nodes: those names. The terms then match no other node.
 pub fn required_node_names(terms: &[NodeSelectorTerm]) -> Option<BTreeSet<&str>> {
@@ -64,7 +34,7 @@ enum Test {
     Missing(u32),
     Above { key: u32, bound: i64 },
     Below { key: u32, bound: i64 },
-    Name { names: Vec<String>, listed: bool },
+    Name { name: String, listed: bool },
 }
 
 /// A term compiled against one snapshot; valid until the snapshot changes.
@@ -82,6 +52,13 @@ enum Compiled {
 }
 
 fn compile(requirement: &NodeSelectorRequirement, snapshot: &Snapshot) -> Compiled {
+    // One that cannot be read matches nothing, whatever it seems to say.
+    let readable = Operator::from_api(&requirement.operator).is_some_and(|operator| {
+        Requirement::new(&requirement.key, operator, requirement.values.iter().flatten()).is_ok()
+    });
+    if !readable {
+        return Compiled::Never;
+    }
     let texts = requirement.values.as_deref().unwrap_or_default();
     let key = snapshot.label_keys().find(&requirement.key);
     let values = || {
@@ -121,10 +98,13 @@ impl CompiledTerm {
                 "NotIn" => false,
                 _ => return Self { tests: None },
             };
+            let [name] = field.values.as_deref().unwrap_or_default() else {
+                return Self { tests: None };
+            };
             if field.key != NAME_FIELD {
                 return Self { tests: None };
             }
-            tests.push(Test::Name { names: field.values.clone().unwrap_or_default(), listed });
+            tests.push(Test::Name { name: name.clone(), listed });
         }
         for requirement in expressions {
             match compile(requirement, snapshot) {
@@ -166,7 +146,7 @@ impl Test {
             Self::Missing(key) => value(*key).is_none(),
             Self::Above { key, bound } => number(*key).is_some_and(|number| number > *bound),
             Self::Below { key, bound } => number(*key).is_some_and(|number| number < *bound),
-            Self::Name { names, listed } => names.iter().any(|name| name == node.name()) == *listed,
+            Self::Name { name, listed } => (name == node.name()) == *listed,
         }
     }
 }
@@ -192,6 +172,8 @@ mod tests {
     use std::sync::Arc;
 
     use proptest::prelude::*;
+    use k8s_openapi::api::core::v1::{Node, NodeSelector};
+    use rkube_api::helpers::affinity::RequiredNodeAffinity;
     use serde_json::json;
 
     use super::*;
@@ -204,7 +186,7 @@ mod tests {
         fn requirement(keys: &'static [&'static str])(
             key in prop::sample::select(keys),
             operator in prop::sample::select(&["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt", "?"][..]),
-            values in prop::collection::vec(prop::sample::select(&["1", "2", "7", "x", "a"][..]), 0..3),
+            values in prop::collection::vec(prop::sample::select(&["1", "2", "7", "07", "x", "a"][..]), 0..3),
         ) -> NodeSelectorRequirement {
             NodeSelectorRequirement {
                 key: key.into(),
@@ -217,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn compiled_terms_match_what_plain_terms_match(
-            nodes in prop::collection::vec(prop::collection::btree_map("[ab]", "[127x]", 0..3), 1..4),
+            nodes in prop::collection::vec(prop::collection::btree_map("[ab]", "(1|2|7|07|x)", 0..3), 1..4),
             expressions in prop::collection::vec(requirement(&["a", "b", "c"]), 0..3),
             fields in prop::collection::vec(requirement(&["metadata.name", "spec"]), 0..2),
         ) {
@@ -234,9 +216,10 @@ mod tests {
                 snapshot.set_node(Arc::new(node.clone()));
             }
             let compiled = CompiledTerms::new(std::slice::from_ref(&term), &snapshot);
+            let plain = RequiredNodeAffinity::of_selector(&NodeSelector { node_selector_terms: vec![term] });
             for node in &nodes {
                 let id = snapshot.find(node.metadata.name.as_deref().unwrap()).unwrap();
-                prop_assert_eq!(compiled.matches(snapshot.view(id)), term_matches(&term, node));
+                prop_assert_eq!(compiled.matches(snapshot.view(id)), plain.matches_node(node));
             }
         }
     }

@@ -1,8 +1,9 @@
 //! `nodeSelector` and node affinity: where a pod must run, and where it would rather.
 
 use k8s_openapi::api::core::v1::{
-    NodeAffinity as ApiNodeAffinity, NodeSelectorTerm, PreferredSchedulingTerm,
+    Node, NodeAffinity as ApiNodeAffinity, NodeSelector, NodeSelectorTerm, PreferredSchedulingTerm,
 };
+use rkube_api::helpers::affinity::RequiredNodeAffinity;
 use serde::Deserialize;
 
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
         Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource, Score, Status, Subject,
         default_normalize,
     },
-    matching::{CompiledTerm, CompiledTerms, required_node_names, term_matches},
+    matching::{CompiledTerm, CompiledTerms, required_node_names},
     snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
 };
 
@@ -93,13 +94,12 @@ impl NodeAffinity {
     }
 
     /// Whether the pod may run on a node that is not in any snapshot.
-    fn admits(&self, pod: &PodInfo, node: &k8s_openapi::api::core::v1::Node) -> bool {
-        let any = |terms: &[NodeSelectorTerm]| terms.iter().any(|term| term_matches(term, node));
-        let label = |key: &str| node.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-        let selector = pod.spec().and_then(|spec| spec.node_selector.as_ref());
-        self.added_required.as_deref().is_none_or(any)
-            && required(pod).is_none_or(any)
-            && selector.into_iter().flatten().all(|(key, value)| label(key) == Some(value))
+    fn admits(&self, pod: &PodInfo, node: &Node) -> bool {
+        let added = self.added_required.as_ref().map(|terms| {
+            RequiredNodeAffinity::of_selector(&NodeSelector { node_selector_terms: terms.clone() })
+        });
+        let own = pod.spec().map(RequiredNodeAffinity::of).unwrap_or_default();
+        added.is_none_or(|added| added.matches_node(node)) && own.matches_node(node)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Keeps pods off cordoned nodes, unless they tolerate that.
 
 use k8s_openapi::api::core::v1::Taint;
+use rkube_api::helpers::taints::tolerated;
 
 use crate::{
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
         PointSet, Points, Resource, Status, Subject, is_own_update,
     },
-    matching::tolerated,
     snapshot::{NodeView, PodInfo},
 };
 
@@ -29,7 +29,7 @@ fn tolerates_cordon(pod: &PodInfo) -> bool {
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    tolerated(pod.tolerations(), &taint)
+    tolerated(&taint, pod.tolerations())
 }
 
 impl Plugin for NodeUnschedulable {

@@ -2,6 +2,7 @@
 //! gentle sort.
 
 use k8s_openapi::api::core::v1::{Taint, Toleration};
+use rkube_api::helpers::taints::{effect, keeps_pods_away, tolerated, untolerated};
 
 use crate::{
     engine::Candidates,
@@ -10,7 +11,6 @@ use crate::{
         Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize,
         is_own_update,
     },
-    matching::tolerated,
     snapshot::{NodeSet, NodeView, PodInfo},
 };
 
@@ -30,14 +30,13 @@ pub fn make(_: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
 
 /// Whether the pod may go where these taints are.
 fn admits(taints: &[Taint], pod: &PodInfo) -> bool {
-    let hard = taints.iter().filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
-    hard.into_iter().all(|taint| tolerated(pod.tolerations(), taint))
+    untolerated(taints, pod.tolerations(), keeps_pods_away).is_none()
 }
 
 /// How many gentle taints the pod does not tolerate.
 fn dislikes(taints: &[Taint], tolerations: &[Toleration]) -> i64 {
-    let gentle = taints.iter().filter(|taint| taint.effect == "PreferNoSchedule");
-    gentle.filter(|taint| !tolerated(tolerations, taint)).count() as i64
+    let gentle = taints.iter().filter(|taint| taint.effect == effect::PREFER_NO_SCHEDULE);
+    gentle.filter(|taint| !tolerated(taint, tolerations)).count() as i64
 }
 
 /// Remembers an answer for each taint set: thousands of nodes share a handful.
@@ -101,7 +100,7 @@ impl Filter for TaintToleration {
 impl PreScore for TaintToleration {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _: NodeSet<'_>) -> Status {
         let counts = |toleration: &&Toleration| {
-            matches!(toleration.effect.as_deref().unwrap_or_default(), "" | "PreferNoSchedule")
+            matches!(toleration.effect.as_deref().unwrap_or_default(), "" | effect::PREFER_NO_SCHEDULE)
         };
         state.write(Gentle(pod.tolerations().iter().filter(counts).cloned().collect()));
         Status::success()

@@ -25,12 +25,13 @@ use std::{cmp::Ordering, collections::BTreeSet, sync::Arc, time::Duration};
 
 use foldhash::fast::FixedState;
 use indexmap::IndexMap;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use self::{heap::Heap, in_flight::InFlight};
 use crate::{
     framework::{ClusterEvent, Hint, Profiles, Resource},
-    snapshot::{PodInfo, Uid},
+    snapshot::{PodInfo, Uid, nominated_node},
 };
 
 pub use nominator::Nominator;
@@ -217,7 +218,7 @@ impl SchedulingQueue {
     /// A new pod.
     pub fn add(&mut self, info: Arc<PodInfo>, now: Instant) {
         if let Some(node) = info.nominated_node() {
-            self.nominator.nominate(info.clone(), &node.to_owned());
+            self.nominator.nominate(info.clone(), node);
         }
         self.sequence += 1;
         let pod = QueuedPod {
@@ -342,16 +343,15 @@ impl SchedulingQueue {
     }
 
     /// A waiting pod has changed.
-    pub fn update(&mut self, old: &PodInfo, new: Arc<PodInfo>, now: Instant) {
+    pub fn update(&mut self, old: &Arc<Pod>, new: Arc<PodInfo>, now: Instant) {
         let uid = new.uid.clone();
+        let held_before = nominated_node(old);
         match new.nominated_node() {
-            Some(node) if self.nominator.node_of(&uid).is_none() || old.nominated_node().is_none() => {
-                self.nominator.nominate(new.clone(), &node.to_owned());
-            }
-            None if old.nominated_node().is_some() => self.nominator.clear(&uid),
+            Some(node) if held_before != Some(node) => self.nominator.nominate(new.clone(), node),
+            None if held_before.is_some() => self.nominator.clear(&uid),
             _ => {}
         }
-        let event = ClusterEvent::pod_updated(Resource::PendingPod, &old.pod, &new.pod);
+        let event = ClusterEvent::pod_updated(Resource::PendingPod, old, &new.pod);
         if let Some(flight) = self.in_flight.get_mut(&uid) {
             flight.updated = Some(new);
             if let Some(event) = &event {

@@ -170,7 +170,7 @@ async fn gated_pods_wait_without_end_until_they_change() {
     queue.on_event(&event(Actions::ADD), start);
     queue.on_event(&ClusterEvent::wildcard(), start);
     assert!(queue.pop(start + secs(1000)).is_none());
-    queue.update(&gated, pod("a", 0, false), start);
+    queue.update(&gated.pod, pod("a", 0, false), start);
     assert!(queue.pop(start).is_some());
 }
 
@@ -182,7 +182,7 @@ async fn deleted_and_changed_pods_are_told_apart_while_in_flight() {
     let (a, b) = (queue.pop(start).unwrap(), queue.pop(start).unwrap());
     queue.delete(&a.info.uid);
     let changed = pod("b", 7, false);
-    queue.update(&b.info.clone(), changed, start);
+    queue.update(&b.info.pod, changed, start);
     assert!(!queue.requeue(refused(a, ADDED), start));
     assert!(queue.requeue(refused(b, ADDED), start));
     queue.on_event(&ClusterEvent::wildcard(), start);

@@ -36,7 +36,8 @@ use rkube_api::meta::Quantity;
 pub use columns::{Column, Columns};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
-pub use pod::{PlacedPod, PodInfo, Uid, is_terminal, node_of};
+pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
+pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, Requests, is_extended, is_scalar};
 pub use view::{NodeSet, NodeView, Overlay};
 

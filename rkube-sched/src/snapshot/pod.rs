@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
-use rkube_api::client::ObjectKey;
+use rkube_api::{client::ObjectKey, helpers::pod::priority};
 
 use super::Requests;
 use crate::framework::DEFAULT_SCHEDULER;
@@ -35,17 +35,13 @@ fn uid_of(pod: &Pod) -> Uid {
     }
 }
 
-fn priority_of(pod: &Pod) -> i32 {
-    pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0)
-}
-
 impl PodInfo {
     /// Looks at a pod.
     pub fn new(pod: Arc<Pod>) -> Self {
         Self {
             uid: uid_of(&pod),
             key: ObjectKey::of(&*pod),
-            priority: priority_of(&pod),
+            priority: priority(&pod),
             requests: Requests::of_pod(&pod),
             pod,
         }
@@ -68,7 +64,7 @@ impl PodInfo {
 
     /// The node on which room is held for it.
     pub fn nominated_node(&self) -> Option<&str> {
-        self.pod.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
+        nominated_node(&self.pod)
     }
 }
 
@@ -106,7 +102,7 @@ impl PlacedPod {
             uid,
             namespace: meta.namespace.as_deref().unwrap_or_default().into(),
             name: meta.name.as_deref().unwrap_or_default().into(),
-            priority: priority_of(pod),
+            priority: priority(pod),
             requests,
             labels: meta.labels.clone().unwrap_or_default(),
             since: started.or(meta.creation_timestamp.as_ref()).map(|time| time.0),
@@ -121,13 +117,7 @@ impl From<&PodInfo> for PlacedPod {
     }
 }
 
-/// Whether a pod has ended: it holds nothing on its node.
-pub fn is_terminal(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-/// The node that a pod is bound to.
-pub fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref().filter(|name| !name.is_empty())
+/// The node on which room is held for a pod.
+pub fn nominated_node(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.nominated_node_name.as_deref().filter(|name| !name.is_empty())
 }

@@ -182,8 +182,17 @@ mod tests {
 
     use super::*;
 
+    /// The requests; what is shared with others who ask is checked against their common source.
     fn of(spec: serde_json::Value) -> Requests {
-        Requests::of_pod(&serde_json::from_value(json!({"spec": spec})).unwrap())
+        let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+        let (requests, common) = (Requests::of_pod(&pod), rkube_api::helpers::pod::requests(&pod));
+        let of = |name: &str| common.get(name).copied().unwrap_or_default();
+        assert_eq!(requests.cpu_milli, of("cpu").milli_value());
+        assert_eq!(requests.memory, of("memory").value());
+        for (name, amount) in &requests.scalars {
+            assert_eq!(*amount, of(name).value());
+        }
+        requests
     }
 
     #[test]

@@ -48,8 +48,8 @@ use self::{
 use crate::{
     engine::{Decision, Engine, Outcome, Unfit},
     framework::{
-        ClusterEvent, Code, ConfigError, CycleState, Handle, Nomination, PluginRegistry, PostFiltered, Profile,
-        ProfileConfig, Profiles, Status, WaitingPods,
+        ClusterEvent, Code, ConfigError, CycleState, Handle, Nomination, PluginRegistry, PostFiltered,
+        Profile, ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
     snapshot::{PlacedPod, Snapshot},
@@ -286,8 +286,7 @@ impl Driver {
     }
 
     fn decide(&self, pod: &QueuedPod, profile: &Profile) -> Outcome {
-        let engine =
-            Engine { snapshot: &self.snapshot, nominator: self.queue.nominator(), rng: &self.rng };
+        let engine = Engine { snapshot: &self.snapshot, nominator: self.queue.nominator(), rng: &self.rng };
         // A plugin that panics fails its pod, not the scheduler. The engine changes nothing it is given.
         catch_unwind(AssertUnwindSafe(|| engine.decide(&pod.info, profile))).unwrap_or_else(|_| Outcome {
             decision: Decision::Fail(Status::error("a plugin panicked while a node was looked for")),
@@ -365,9 +364,12 @@ impl Driver {
         pod.pending_plugins = diagnosis.pending_plugins;
         if diagnosis.all_nodes == 0 {
             // No plugin refused; what helps is a node.
-            pod.unschedulable_plugins.extend(self.profiles.of(&pod.info).into_iter().flat_map(|profile| {
-                profile.filter.iter().map(|filter| filter.name())
-            }));
+            pod.unschedulable_plugins.extend(
+                self.profiles
+                    .of(&pod.info)
+                    .into_iter()
+                    .flat_map(|profile| profile.filter.iter().map(|filter| filter.name())),
+            );
         }
         self.back_to_queue(pod, "Unschedulable", message, plan);
     }

@@ -99,7 +99,8 @@ impl Reporter {
             return None;
         }
         let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let before = conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "PodScheduled");
+        let before =
+            conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "PodScheduled");
         let nominated = match &report.nomination {
             Nomination::Node(node) if nominated_node(pod) != Some(node) => Some(node.as_str()),
             Nomination::Clear if nominated_node(pod).is_some() => Some(""),

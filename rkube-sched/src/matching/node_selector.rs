@@ -171,8 +171,8 @@ impl CompiledTerms {
 mod tests {
     use std::sync::Arc;
 
-    use proptest::prelude::*;
     use k8s_openapi::api::core::v1::{Node, NodeSelector};
+    use proptest::prelude::*;
     use rkube_api::helpers::affinity::RequiredNodeAffinity;
     use serde_json::json;
 

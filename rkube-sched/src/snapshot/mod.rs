@@ -37,8 +37,8 @@ pub use columns::{Column, Columns};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
 pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
-pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, Requests, is_extended, is_scalar};
+pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub use view::{NodeSet, NodeView, Overlay};
 
 /// A node's number in a snapshot: its row in every column. A removed node's number goes to a later one.

@@ -208,34 +208,41 @@ fn pod_level(sum: &mut Resources, spec: &PodSpec, of: impl Fn(&ResourceRequireme
     }
 }
 
-/// The quality of service: `Guaranteed`, `Burstable` or `BestEffort`.
+/// What containers and sidecars ask for together, or an init container with the sidecars before it if that
+/// is more: what counts where the pod as a whole says nothing.
+#[must_use]
+pub fn containers_request(spec: &PodSpec) -> Resources {
+    aggregate(spec, |c| read(c.resources.as_ref().and_then(|r| r.requests.as_ref())))
+}
+
+/// The quality of service: `Guaranteed`, `Burstable` or `BestEffort`. It is asked of every new pod, so it
+/// allocates nothing.
 /// Source: <https://kubernetes.io/docs/concepts/workloads/pods/pod-qos/>
 #[must_use]
 pub fn qos_class(spec: &PodSpec) -> &'static str {
-    let nothing = ResourceRequirements::default();
-    let whole = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
-    let all: Vec<&ResourceRequirements> = match whole {
-        Some(whole) => vec![whole],
-        None => spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-            .map(|c| c.resources.as_ref().unwrap_or(&nothing))
-            .collect(),
+    let (mut requests, mut limits, mut bounded) = ([Quantity::ZERO; 2], [Quantity::ZERO; 2], true);
+    let amount = |list: &Option<Amounts>, name: &str| {
+        let amount = list.as_ref().and_then(|list| list.get(name));
+        let amount = amount.and_then(|amount| Quantity::try_from(amount).ok());
+        amount.filter(|amount| !amount.is_negative()).unwrap_or(Quantity::ZERO)
     };
-    let counted = |list: Option<&Amounts>| -> Resources {
-        let mut list = read(list);
-        list.retain(|name, amount| matches!(name.as_str(), "cpu" | "memory") && *amount > Quantity::ZERO);
-        list
+    let mut count = |resources: Option<&ResourceRequirements>| {
+        for (at, name) in ["cpu", "memory"].into_iter().enumerate() {
+            let limit = resources.map_or(Quantity::ZERO, |r| amount(&r.limits, name));
+            bounded &= !limit.is_zero();
+            limits[at] += limit;
+            requests[at] += resources.map_or(Quantity::ZERO, |r| amount(&r.requests, name));
+        }
     };
-    let (mut requests, mut limits, mut bounded) = (Resources::new(), Resources::new(), true);
-    for resources in all {
-        let limit = counted(resources.limits.as_ref());
-        bounded &= limit.len() == 2;
-        add(&mut requests, &counted(resources.requests.as_ref()));
-        add(&mut limits, &limit);
+    match spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some()) {
+        Some(whole) => count(Some(whole)),
+        None => {
+            let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            all.for_each(|c| count(c.resources.as_ref()));
+        }
     }
-    match (requests.is_empty() && limits.is_empty(), bounded && requests == limits) {
+    let nothing = requests.iter().chain(&limits).all(|amount| amount.is_zero());
+    match (nothing, bounded && requests == limits) {
         (true, _) => "BestEffort",
         (_, true) => "Guaranteed",
         _ => "Burstable",

@@ -22,6 +22,7 @@ pub fn definition() -> Definition {
         .prepare_update(|new, old| new.status.clone_from(&old.status))
         .validate(validate)
         .validate_update(validate_update)
+        .warnings(|deployment| workload::warnings(Some(&deployment.spec.template)))
         .generation(generation_moves)
         .status(prepare_status, validate_status)
         .scale(scale, |deployment, replicas| deployment.spec.replicas = Some(replicas))

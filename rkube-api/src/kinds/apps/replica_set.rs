@@ -19,6 +19,7 @@ pub fn definition() -> Definition {
         .prepare_update(|new, old| new.status.clone_from(&old.status))
         .validate(validate)
         .validate_update(validate_update)
+        .warnings(|set| workload::warnings(set.spec.template.as_ref()))
         .generation(|new, old| !semantic::equal(&new.spec, &old.spec))
         .status(prepare_status, validate_status)
         .scale(scale, |set, replicas| set.spec.replicas = Some(replicas))

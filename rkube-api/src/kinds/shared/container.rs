@@ -64,8 +64,3 @@ impl<'a> View<'a> {
         view!(container)
     }
 }
-
-/// Whether an init container keeps running beside the others (a sidecar, KEP-753).
-pub(crate) fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
-}

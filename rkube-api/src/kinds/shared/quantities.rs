@@ -42,15 +42,6 @@ pub(crate) fn canonicalize_requirements(requirements: &mut Option<ResourceRequir
     }
 }
 
-/// The quantity of a resource, zero if absent or unreadable.
-pub(crate) fn amount(resources: &Option<Resources>, name: &str) -> Quantity {
-    resources
-        .as_ref()
-        .and_then(|resources| resources.get(name))
-        .and_then(|quantity| Quantity::try_from(quantity).ok())
-        .unwrap_or(Quantity::ZERO)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -87,6 +87,17 @@ fn pod_template(
     }
 }
 
+/// What looks like a mistake in a template.
+pub(crate) fn warnings(template: Option<&PodTemplateSpec>) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(spec) = template.and_then(|template| template.spec.as_ref()) {
+        let path = FieldPath::new("spec");
+        let template = path.child("template");
+        pod::warnings::find(spec, None, &template.child("spec"), &mut found);
+    }
+    found
+}
+
 /// Checks counts of a status: none below zero, none of those marked above the number of pods.
 pub(crate) fn counts(
     replicas: i32,

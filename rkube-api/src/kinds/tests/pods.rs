@@ -295,3 +295,98 @@ fn how_long_a_pod_may_take_to_go() {
     assert_eq!(grace(&pod(json!("n"), "Succeeded"), None), 0);
     assert_eq!(grace(&pod(json!("n"), "Failed"), None), 0);
 }
+
+#[test]
+fn what_looks_like_a_mistake() {
+    let warn = |kind: &str, value: Value| definition(kind).strategy.warnings.unwrap()(&created(kind, value));
+    assert_eq!(warn("Pod", pod(json!({}))), [""; 0]);
+    let mut odd = pod(json!({
+        "terminationGracePeriodSeconds": -1,
+        "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+        "containers": [{
+            "name": "a", "image": "b", "env": [{"name": "A"}, {"name": "A"}],
+            "ports": [{"containerPort": 1}, {"containerPort": 1}], "resources": {"limits": {"memory": "100m"}}
+        }],
+        "volumes": [{"name": "g", "gitRepo": {"repository": "r"}}]
+    }));
+    odd["metadata"]["name"] = json!("a.b");
+    odd["metadata"]["finalizers"] = json!(["x"]);
+    assert_eq!(
+        warn("Pod", odd),
+        [
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]",
+            "metadata.finalizers: \"x\": prefer a domain-qualified finalizer name including a path (/) to avoid accidental conflicts with other finalizer writers",
+            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+            "spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
+            "spec.containers[0].resources.limits[memory]: fractional byte value \"100m\" is invalid, must be an integer",
+            "spec.containers[0].resources.requests[memory]: fractional byte value \"100m\" is invalid, must be an integer",
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
+            "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+        ]
+    );
+    let deployment = json!({"metadata": meta("d"), "spec": {"selector": {}, "template": {"spec": {
+        "containers": [{"name": "a", "env": [{"name": "A"}, {"name": "A"}]}]
+    }}}});
+    assert_eq!(
+        warn("Deployment", deployment),
+        [
+            "spec.template.spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"
+        ]
+    );
+}
+
+#[test]
+fn keys_of_a_pod_s_own_labels_are_written_out() {
+    let term = |patch: Value| {
+        let base = json!({"topologyKey": "z", "labelSelector": {"matchLabels": {"a": "1"}}, "matchLabelKeys": ["k"]});
+        json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [with(base, patch)]}}})
+    };
+    let mut labelled = pod(term(json!({"mismatchLabelKeys": ["m"]})));
+    labelled["metadata"]["labels"] = json!({"k": "v", "m": "w"});
+    labelled["spec"]["topologySpreadConstraints"] = json!([
+        {"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}, "matchLabelKeys": ["k"]}
+    ]);
+    check(labelled.clone(), &[]);
+    let spec = created("Pod", labelled).to_value().unwrap()["spec"].clone();
+    let (is, is_not) = (
+        json!({"key": "k", "operator": "In", "values": ["v"]}),
+        json!({"key": "m", "operator": "NotIn", "values": ["w"]}),
+    );
+    let terms = &spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    assert_eq!(terms[0]["labelSelector"]["matchExpressions"], json!([is, is_not]));
+    assert_eq!(spec["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"], json!([is]));
+    let mut twice = pod(term(json!({"labelSelector": {"matchLabels": {"k": "x"}}})));
+    twice["metadata"]["labels"] = json!({"k": "v"});
+    check(
+        twice,
+        &[
+            "spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution[0][0]: Invalid value: \"k\": exists in both matchLabelKeys and labelSelector",
+        ],
+    );
+}
+
+#[test]
+fn a_mirror_is_on_a_node_for_life() {
+    let mirror = |spec: Value| {
+        with(pod(spec), json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "h"}}}))
+    };
+    check(
+        mirror(json!({})),
+        &[
+            "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"\": must set spec.nodeName if mirror pod annotation is set",
+        ],
+    );
+    check(mirror(json!({"nodeName": "n"})), &[]);
+    let plain = || pod(json!({"nodeName": "n"}));
+    assert_eq!(
+        update("Pod", plain(), mirror(json!({"nodeName": "n"}))).1,
+        [
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation"
+        ]
+    );
+    assert_eq!(
+        update("Pod", mirror(json!({"nodeName": "n"})), plain()).1,
+        ["metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation"]
+    );
+}

@@ -7,7 +7,8 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use crate::{
-    kinds::shared::{container::is_sidecar, items, printing, text},
+    helpers::pod::is_sidecar,
+    kinds::shared::{items, printing, text},
     meta::conditions,
     registry::{Builder, Cell},
 };

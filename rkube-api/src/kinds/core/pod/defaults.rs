@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodIP, PodSpec, PodStatus, ResourceRequirements};
 
 use crate::{
-    kinds::shared::{container::is_sidecar, items, items_mut, pod, quantities::amount, text, yes},
-    meta::Quantity,
+    helpers::pod::containers_request,
+    kinds::shared::{items, items_mut, pod, text, yes},
 };
 
 /// Fills a pod.
@@ -59,12 +59,9 @@ fn pod_requests(spec: &mut PodSpec) {
         return;
     }
     let mut requests = resources.requests.clone().unwrap_or_default();
-    for name in ["cpu", "memory"] {
-        if requests.contains_key(name) {
-            continue;
-        }
-        if let Some(together) = containers_request(spec, name) {
-            requests.insert(name.into(), together.into());
+    for (name, together) in containers_request(spec) {
+        if matches!(name.as_str(), "cpu" | "memory") && !requests.contains_key(&name) {
+            requests.insert(name, together.into());
         }
     }
     for (name, limit) in resources.limits.iter().flatten() {
@@ -76,32 +73,6 @@ fn pod_requests(spec: &mut PodSpec) {
     if let Some(resources) = &mut spec.resources {
         resources.requests = (!requests.is_empty()).then_some(requests);
     }
-}
-
-/// What the containers ask for at the worst moment: all main containers and sidecars together, or one
-/// init container beside the sidecars that started before it. `None` if no container asks.
-fn containers_request(spec: &PodSpec, name: &str) -> Option<Quantity> {
-    let inits = items(&spec.init_containers);
-    let asks = |container: &Container| {
-        container.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get(name)).is_some()
-    };
-    if !spec.containers.iter().chain(inits).any(asks) {
-        return None;
-    }
-    let request = |container: &Container| {
-        container.resources.as_ref().map_or(Quantity::ZERO, |resources| amount(&resources.requests, name))
-    };
-    let (mut sidecars, mut worst) = (Quantity::ZERO, Quantity::ZERO);
-    for init in inits {
-        if is_sidecar(init) {
-            sidecars += request(init);
-            worst = worst.max(sidecars);
-        } else {
-            worst = worst.max(sidecars + request(init));
-        }
-    }
-    let main: Quantity = spec.containers.iter().map(request).sum();
-    Some(worst.max(main + sidecars))
 }
 
 /// The single address and the first of the list are one field; the single one wins.

@@ -3,7 +3,7 @@
 mod addresses;
 mod columns;
 mod defaults;
-mod qos;
+mod match_labels;
 mod strategy;
 mod transitions;
 mod update;
@@ -30,6 +30,7 @@ pub fn definition() -> Definition {
         .validate(validation::validate)
         .validate_create(validation::validate_create)
         .validate_update(update::validate)
+        .warnings(validation::warnings)
         .generation(|new, old| !semantic::equal(&new.spec, &old.spec))
         .grace_period(strategy::grace_period)
         .status(strategy::prepare_status, validation::validate_status)

@@ -2,15 +2,18 @@
 
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 
-use super::qos;
-use crate::kinds::shared::{items, pod, text};
+use super::match_labels;
+use crate::{
+    helpers::pod::qos_class,
+    kinds::shared::{items, pod, text},
+};
 
 /// A new pod is pending, and held back if it has gates (KEP-3521).
 pub(super) fn prepare_create(pod: &mut Pod) {
     let mut status = PodStatus { phase: Some("Pending".into()), ..PodStatus::default() };
     if let Some(spec) = &mut pod.spec {
         pod::defaults::service_account(spec);
-        status.qos_class = Some(qos::class(spec).into());
+        status.qos_class = Some(qos_class(spec).into());
         if !items(&spec.scheduling_gates).is_empty() {
             status.conditions = Some(vec![PodCondition {
                 type_: "PodScheduled".into(),
@@ -22,6 +25,7 @@ pub(super) fn prepare_create(pod: &mut Pod) {
         }
     }
     pod.status = Some(status);
+    match_labels::write_out(pod);
 }
 
 /// The status has its own way in.

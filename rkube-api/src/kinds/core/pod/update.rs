@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
     Toleration,
 };
 
+use super::validation::MIRROR;
 use crate::{
     kinds::shared::{items, seen::Seen, semantic},
     meta::{ErrorList, FieldError, FieldPath, names},
@@ -20,12 +21,26 @@ const TERMS: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 /// Rules on a change of the pod itself.
 pub(super) fn validate(new: &Pod, old: &Pod) -> ErrorList {
     let mut errors = ErrorList::new();
+    mirror(new, old, &mut errors);
     if let (Some(new), Some(old)) = (&new.spec, &old.spec)
         && new != old
     {
         spec(new, old, &FieldPath::new("spec"), &mut errors);
     }
     errors
+}
+
+/// Whether a pod is a mirror is for life.
+fn mirror(new: &Pod, old: &Pod, errors: &mut ErrorList) {
+    let hash = |pod: &'_ Pod| pod.metadata.annotations.as_ref().and_then(|all| all.get(MIRROR)).cloned();
+    let detail = match (hash(new), hash(old)) {
+        (new, old) if new == old => return,
+        (_, Some(_)) => "may not remove or update mirror pod annotation",
+        (_, None) => "may not add mirror pod annotation",
+    };
+    let metadata = FieldPath::new("metadata");
+    let annotations = metadata.child("annotations");
+    errors.push(FieldError::forbidden(&annotations.key(MIRROR), detail));
 }
 
 fn spec(new: &PodSpec, old: &PodSpec, path: &FieldPath<'_>, errors: &mut ErrorList) {
@@ -192,7 +207,6 @@ pub fn prepare_ephemeral_containers(new: &mut Pod, old: &Pod) {
 
 /// What is wrong with a write of `pods/ephemeralcontainers`, besides what the rules of pods say (KEP-277).
 pub fn validate_ephemeral_containers(new: &Pod, old: &Pod) -> ErrorList {
-    const MIRROR: &str = "kubernetes.io/config.mirror";
     let mut errors = ErrorList::new();
     if old.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
         let detail = "static pods do not support ephemeral containers";

@@ -8,6 +8,8 @@ use crate::{
     meta::{ErrorList, FieldError, FieldPath, names},
 };
 
+/// The annotation of a pod that stands for one that a node runs by itself.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const SYSTEM_CONDITIONS: [&str; 3] = ["PodScheduled", "Ready", "Initialized"];
 
 /// Rules on create and on update.
@@ -24,7 +26,17 @@ pub(super) fn validate(pod: &Pod) -> ErrorList {
         }
     }
     deletion_cost(pod, &mut errors);
+    mirror(pod, &mut errors);
     errors
+}
+
+/// What looks like a mistake.
+pub(super) fn warnings(pod: &Pod) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(spec) = &pod.spec {
+        pod::warnings::find(spec, Some(&pod.metadata), &FieldPath::new("spec"), &mut found);
+    }
+    found
 }
 
 /// Rules on create alone.
@@ -76,6 +88,18 @@ fn deletion_cost(pod: &Pod, errors: &mut ErrorList) {
         let (metadata, annotations) = (FieldPath::new("metadata"), "annotations");
         let annotations = metadata.child(annotations);
         errors.push(FieldError::invalid(&annotations.key(KEY), cost, "must be a 32bit integer"));
+    }
+}
+
+/// A pod that mirrors one of a node's own is on that node.
+fn mirror(pod: &Pod, errors: &mut ErrorList) {
+    let annotations = pod.metadata.annotations.as_ref();
+    let is_mirror = annotations.is_some_and(|annotations| annotations.contains_key(MIRROR));
+    if is_mirror && pod.spec.as_ref().is_none_or(|spec| text(&spec.node_name).is_empty()) {
+        let metadata = FieldPath::new("metadata");
+        let annotations = metadata.child("annotations");
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.push(FieldError::invalid(&annotations.key(MIRROR), "", detail));
     }
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{
     WeightedPodAffinityTerm,
 };
 
-use super::scheduling::label_keys;
+use super::scheduling::{label_keys, not_selected_twice};
 use crate::{
     kinds::shared::{checks, items, seen::Seen},
     meta::{ErrorList, FieldError, FieldPath, names, object_meta::validate_label_selector},
@@ -162,6 +162,7 @@ fn pod_term(term: &PodAffinityTerm, path: &FieldPath<'_>, errors: &mut ErrorList
     let (keys, others) = (items(&term.match_label_keys), items(&term.mismatch_label_keys));
     label_keys("matchLabelKeys", keys, term.label_selector.as_ref(), path, errors);
     label_keys("mismatchLabelKeys", others, term.label_selector.as_ref(), path, errors);
+    not_selected_twice(keys, term.label_selector.as_ref(), path, errors);
     if !others.is_empty() {
         let mismatch = Seen::all(others.iter().map(String::as_str));
 

@@ -4,13 +4,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, ContainerRestartRule}
 
 use super::{Context, env, probes, resources, security, unique_host_ports, volumes};
 use crate::{
-    kinds::shared::{
-        checks,
-        container::{View, is_sidecar},
-        items,
-        seen::Seen,
-        text,
-    },
+    helpers::pod::is_sidecar,
+    kinds::shared::{checks, container::View, items, seen::Seen, text},
     meta::{ErrorList, FieldError, FieldPath, names},
 };
 

@@ -2,6 +2,7 @@
 //! words of Kubernetes' own validation (`pkg/apis/core/validation`).
 
 pub(crate) mod defaults;
+pub(crate) mod warnings;
 
 mod affinity;
 mod containers;

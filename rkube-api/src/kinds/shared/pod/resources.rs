@@ -6,6 +6,7 @@ use k8s_openapi::{
 };
 
 use crate::{
+    helpers::pod::containers_request,
     kinds::shared::{checks, items, quantities::Resources, seen::Seen},
     meta::{ErrorList, FieldError, FieldPath, Quantity, names},
 };
@@ -212,6 +213,17 @@ pub(super) fn pod(spec: &PodSpec, path: &FieldPath<'_>, errors: &mut ErrorList) 
         errors.push(FieldError::forbidden(&path.child("claims"), detail));
     }
     validate(whole, pod_name, &path, errors);
+    let requests = path.child("requests");
+    for (name, together) in containers_request(spec) {
+        let whole = whole.requests.as_ref().and_then(|requests| requests.get(&name));
+        if let Some(Ok(whole)) = whole.map(Quantity::try_from)
+            && together > whole
+        {
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {together}");
+            errors.push(FieldError::invalid(&requests.key(&name), whole.to_string(), detail));
+        }
+    }
     let containers = path.child("containers");
     for (at, container) in spec.containers.iter().enumerate() {
         let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());

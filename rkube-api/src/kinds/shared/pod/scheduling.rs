@@ -1,5 +1,7 @@
 //! Rules of what decides where a pod runs, affinity apart.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
     api::core::v1::{PodSpec, Toleration, TopologySpreadConstraint},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
@@ -131,7 +133,9 @@ fn spread(constraints: &[TopologySpreadConstraint], path: &FieldPath<'_>, errors
             }
         }
         let selector = constraint.label_selector.as_ref();
-        label_keys("matchLabelKeys", items(&constraint.match_label_keys), selector, &path, errors);
+        let keys = items(&constraint.match_label_keys);
+        label_keys("matchLabelKeys", keys, selector, &path, errors);
+        not_selected_twice(keys, selector, &path, errors);
         if let Some(selector) = selector {
             validate_label_selector(selector, &path.child("labelSelector"), errors);
         }
@@ -162,5 +166,27 @@ pub(super) fn label_keys(
     }
     for (at, key) in keys.iter().enumerate() {
         checks::qualified(key, &path.index(at), errors);
+    }
+}
+
+/// A key whose value is taken from the pod's labels has been written into the selector already, so who
+/// selects by it besides has it there twice.
+pub(super) fn not_selected_twice(
+    keys: &[String],
+    selector: Option<&LabelSelector>,
+    path: &FieldPath<'_>,
+    errors: &mut ErrorList,
+) {
+    let Some(selector) = selector.filter(|_| !keys.is_empty()) else { return };
+    let at: BTreeMap<&str, usize> = keys.iter().enumerate().map(|(at, key)| (key.as_str(), at)).collect();
+    let mut seen =
+        Seen::all(selector.match_labels.iter().flat_map(|labels| labels.keys().map(String::as_str)));
+    for expression in items(&selector.match_expressions) {
+        let key = expression.key.as_str();
+        if let Some(&at) = at.get(key).filter(|_| seen.contains(&key)) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(at), key, detail));
+        }
+        seen.insert(key);
     }
 }

@@ -41,7 +41,7 @@ async fn good() -> History {
     store.history()
 }
 
-fn find<'a>(history: &'a mut History, wanted: impl Fn(&Operation) -> bool) -> &'a mut Operation {
+fn find(history: &mut History, wanted: impl Fn(&Operation) -> bool) -> &mut Operation {
     history.operations.iter_mut().find(|operation| wanted(operation)).expect("there is one")
 }
 

@@ -62,7 +62,7 @@ impl Plain {
         Self { state: Arc::new(Mutex::new(state)), head: watch::Sender::new((Revision(1), 0)), transform }
     }
 
-    fn codec<V: Value>(&self) -> Codec {
+    fn codec(&self) -> Codec {
         Codec(self.transform.clone())
     }
 
@@ -154,7 +154,7 @@ fn lease(id: LeaseId, granted: Duration, end: Instant) -> Lease {
 impl<V: Value> Store<V> for Plain {
     async fn get(&self, key: &Key, at: Option<Revision>) -> Result<Read<V>, StoreError> {
         let (raw, head) = self.with(|state| (state.model.get(key, at), state.model.head()));
-        let entry = raw?.map(|entry| self.codec::<V>().entry(&entry)).transpose()?;
+        let entry = raw?.map(|entry| self.codec().entry(&entry)).transpose()?;
         Ok(Read { entry, revision: at.unwrap_or(head) })
     }
 
@@ -164,13 +164,12 @@ impl<V: Value> Store<V> for Plain {
         raw.retain(|entry| options.after.as_ref().is_none_or(|after| entry.key > *after));
         let shown = options.limit.unwrap_or(usize::MAX).min(raw.len());
         let remaining = (raw.len() - shown) as u64;
-        let entries =
-            raw[..shown].iter().map(|entry| self.codec::<V>().entry(entry)).collect::<Result<_, _>>()?;
+        let entries = raw[..shown].iter().map(|entry| self.codec().entry(entry)).collect::<Result<_, _>>()?;
         Ok(Page { entries, revision: options.at.unwrap_or(head), more: remaining > 0, remaining })
     }
 
     async fn commit(&self, txn: Txn<V>) -> Result<Committed<V>, CommitError<V>> {
-        let codec = self.codec::<V>();
+        let codec = self.codec();
         // The limits are on values' own bytes, not on what a transformer makes of them.
         Limits::DEFAULT.check(&txn)?;
         let mut raw = Txn { checks: txn.checks, ops: Vec::new() };
@@ -200,7 +199,7 @@ impl<V: Value> Store<V> for Plain {
         let watcher = Watcher {
             state: self.state.clone(),
             head: self.head.subscribe(),
-            codec: self.codec::<V>(),
+            codec: self.codec(),
             prefix: prefix.clone(),
             options,
             reached: options.after,

@@ -37,6 +37,12 @@ impl Limits {
     /// # Errors
     /// The first limit that it exceeds.
     pub fn check<V: Value>(&self, txn: &Txn<V>) -> Result<(), StoreError> {
+        let weight = puts(txn).map(|(_, value)| value.weight()).fold(0, usize::saturating_add);
+        self.check_weighed(txn, weight)
+    }
+
+    /// As [`Limits::check`] where the weight of all values is known already: weighing one may take long.
+    pub(crate) fn check_weighed<V: Value>(&self, txn: &Txn<V>, weight: usize) -> Result<(), StoreError> {
         let operations = txn.ops.len().max(txn.checks.len());
         if operations > self.operations {
             return Err(StoreError::TooManyOperations { operations, limit: self.operations });
@@ -56,14 +62,13 @@ impl Limits {
                 return Err(StoreError::DuplicateKey(twice.clone()));
             }
         }
-        self.check_size(txn)
+        self.check_size(txn, weight)
     }
 
     /// Objects are weighed; only where that comes near the limit is the size in bytes taken exactly.
-    fn check_size<V: Value>(&self, txn: &Txn<V>) -> Result<(), StoreError> {
+    fn check_size<V: Value>(&self, txn: &Txn<V>, weight: usize) -> Result<(), StoreError> {
         let keys: usize = txn.ops.iter().map(|op| op.key().as_str().len()).sum();
-        let most = puts(txn).map(|(_, value)| value.weight()).fold(keys, usize::saturating_add);
-        if most <= self.value_bytes.min(self.transaction_bytes) / 8 {
+        if keys.saturating_add(weight) <= self.value_bytes.min(self.transaction_bytes) / 8 {
             return Ok(());
         }
         let mut sum = keys;

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::keys::Id;
 use super::record::{Body, Version};
 use super::state::State;
 use crate::{Key, Revision, Value};
@@ -15,13 +16,14 @@ pub(super) struct Hot {
     budget: Option<usize>,
     weight: usize,
     count: usize,
-    queue: VecDeque<(Key, Revision)>,
+    queue: VecDeque<(Id, Revision)>,
 }
 
 /// A value to be encoded outside of the lock and handed back to [`State::settle`].
 pub(crate) struct Cooling<V> {
+    id: Id,
     pub(crate) key: Key,
-    pub(crate) modified: Revision,
+    modified: Revision,
     pub(crate) value: V,
 }
 
@@ -36,14 +38,14 @@ impl Hot {
     }
 
     /// Counts a version that has become hot.
-    pub(super) fn enter<V>(&mut self, key: &Key, version: &mut Version<V>) {
+    pub(super) fn enter<V>(&mut self, id: Id, version: &mut Version<V>) {
         if self.budget.is_none() || version.hot {
             return;
         }
         version.hot = true;
         self.weight += version.weight as usize;
         self.count += 1;
-        self.queue.push_back((key.clone(), version.modified));
+        self.queue.push_back((id, version.modified));
     }
 
     /// Counts a version no longer; its place in the queue is skipped when it comes up.
@@ -83,11 +85,13 @@ impl<V: Value> State<V> {
             if !over && !self.hot.is_sparse() {
                 break;
             }
-            let Some((key, modified)) = self.hot.queue.pop_front() else { break };
-            let version = self.index.get_mut(&key).and_then(|record| record.written_at(modified));
+            let Some((id, modified)) = self.hot.queue.pop_front() else { break };
+            let Some(record) = self.keys.record_mut(id) else { continue };
+            let key = record.key.clone();
+            let version = record.written_at(modified);
             let Some(version) = version.filter(|version| version.hot) else { continue };
             if !over || std::mem::take(version.touched.get_mut()) {
-                self.hot.queue.push_back((key, modified));
+                self.hot.queue.push_back((id, modified));
                 continue;
             }
             self.hot.leave(version);
@@ -98,7 +102,7 @@ impl<V: Value> State<V> {
                 }
                 body => {
                     if let Body::Object(value) = &body {
-                        picked.push(Cooling { key, modified, value: value.clone() });
+                        picked.push(Cooling { id, key, modified, value: value.clone() });
                     }
                     version.body = body;
                 }
@@ -108,17 +112,16 @@ impl<V: Value> State<V> {
     }
 
     /// Puts the bytes of a picked value in its place. `None` (it cannot be encoded) keeps it hot.
-    pub(crate) fn settle(&mut self, key: &Key, modified: Revision, bytes: Option<Arc<[u8]>>) {
-        let Some(version) = self.index.get_mut(key).and_then(|record| record.written_at(modified)) else {
-            return;
-        };
+    pub(crate) fn settle(&mut self, cooling: &Cooling<V>, bytes: Option<Arc<[u8]>>) {
+        let record = self.keys.record_mut(cooling.id);
+        let Some(version) = record.and_then(|record| record.written_at(cooling.modified)) else { return };
         match bytes {
             Some(bytes) if matches!(version.body, Body::Object(_)) => {
                 version.body = Body::Bytes(bytes);
                 self.has_cold = true;
             }
             Some(_) => {}
-            None => self.hot.enter(key, version),
+            None => self.hot.enter(cooling.id, version),
         }
     }
 
@@ -127,15 +130,15 @@ impl<V: Value> State<V> {
         if !self.hot.is_bounded() {
             return;
         }
-        let Some(version) = self.index.get_mut(key).and_then(|record| record.written_at(modified)) else {
-            return;
-        };
+        let Some(id) = self.keys.find(key) else { return };
+        let record = self.keys.record_mut(id);
+        let Some(version) = record.and_then(|record| record.written_at(modified)) else { return };
         if let Body::Bytes(bytes) = &version.body {
             let bytes = bytes.clone();
             version.body = Body::Both(Box::new((value, bytes)));
             version.weight = weight;
             version.touched.store(false, Ordering::Relaxed);
-            self.hot.enter(key, version);
+            self.hot.enter(id, version);
         }
     }
 }

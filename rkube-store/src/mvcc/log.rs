@@ -1,8 +1,9 @@
 use std::collections::VecDeque;
 
-use crate::{Key, Revision};
+use super::keys::Id;
+use crate::Revision;
 
-/// Which keys each retained revision wrote. The values are found among the keys' versions.
+/// Which keys each retained revision wrote. The values are found among the keys' records.
 pub(super) struct Log {
     /// The revision of the first slot.
     first: Revision,
@@ -11,15 +12,15 @@ pub(super) struct Log {
 
 /// The keys of one revision, in the order of the operations.
 pub(super) enum Written {
-    One(Key),
-    Many(Box<[Key]>),
+    One(Id),
+    Many(Box<[Id]>),
 }
 
 impl Written {
-    pub(super) fn keys(&self) -> &[Key] {
+    pub(super) fn ids(&self) -> &[Id] {
         match self {
-            Self::One(key) => std::slice::from_ref(key),
-            Self::Many(keys) => keys,
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
         }
     }
 }
@@ -30,22 +31,17 @@ impl Log {
         Self { first: head.next(), slots: VecDeque::new() }
     }
 
-    pub(super) fn push(&mut self, keys: Vec<Key>) {
-        let slot = match <[Key; 1]>::try_from(keys) {
-            Ok([key]) => Written::One(key),
-            Err(keys) => Written::Many(keys.into()),
-        };
-        self.slots.push_back(slot);
-    }
-
-    pub(super) fn push_one(&mut self, key: Key) {
-        self.slots.push_back(Written::One(key));
+    pub(super) fn push(&mut self, ids: &[Id]) {
+        self.slots.push_back(match ids {
+            [id] => Written::One(*id),
+            ids => Written::Many(ids.into()),
+        });
     }
 
     /// The keys that a revision wrote, if it is retained.
-    pub(super) fn at(&self, revision: Revision) -> Option<&[Key]> {
+    pub(super) fn at(&self, revision: Revision) -> Option<&[Id]> {
         let at = usize::try_from(revision.0.checked_sub(self.first.0)?).ok()?;
-        self.slots.get(at).map(Written::keys)
+        self.slots.get(at).map(Written::ids)
     }
 
     /// Takes the oldest slot out, unless it is above this revision.

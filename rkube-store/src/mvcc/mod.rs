@@ -6,6 +6,7 @@
 
 mod codec;
 mod hot;
+mod keys;
 mod leases;
 mod log;
 mod record;

@@ -32,6 +32,21 @@ pub(super) enum Body<V> {
     Both(Box<(V, Arc<[u8]>)>),
 }
 
+impl<V> Version<V> {
+    /// A version of a life that began at `created`, or begins here.
+    pub(super) fn new(
+        modified: Revision,
+        created: Option<Revision>,
+        version: u64,
+        lease: Option<LeaseId>,
+        weight: u32,
+        body: Body<V>,
+    ) -> Self {
+        let created = created.unwrap_or(modified);
+        Self { modified, created, version, lease, weight, hot: false, touched: AtomicBool::new(false), body }
+    }
+}
+
 impl<V: Value> Version<V> {
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.body, Body::Gone)
@@ -72,8 +87,9 @@ impl<V: Value> Version<V> {
     }
 }
 
-/// A key's versions.
+/// A key with its versions.
 pub(super) struct Record<V> {
+    pub(super) key: Key,
     pub(super) current: Version<V>,
     /// The earlier ones, oldest first. Most keys have none, so this is thin.
     older: Option<Box<Older<V>>>,
@@ -81,15 +97,17 @@ pub(super) struct Record<V> {
 
 struct Older<V>(VecDeque<Version<V>>);
 
-impl<V: Value> Record<V> {
-    pub(super) fn new(current: Version<V>) -> Self {
-        Self { current, older: None }
+impl<V> Record<V> {
+    pub(super) fn new(key: Key, current: Version<V>) -> Self {
+        Self { key, current, older: None }
     }
+}
 
+impl<V: Value> Record<V> {
     /// A new version; the current one becomes history.
     pub(super) fn push(&mut self, version: Version<V>) {
         let before = std::mem::replace(&mut self.current, version);
-        self.older.get_or_insert_with(|| Box::new(Older(VecDeque::new()))).0.push_back(before);
+        self.older.get_or_insert_with(|| Box::new(Older(VecDeque::with_capacity(1)))).0.push_back(before);
     }
 
     /// The version that was current at a revision.

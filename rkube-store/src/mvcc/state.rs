@@ -1,18 +1,17 @@
-use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
-use std::sync::atomic::AtomicBool;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::hot::Hot;
+use super::keys::{Id, Keys};
 use super::leases::Leases;
 use super::log::Log;
-use super::record::{Body, Record, Stored, Version};
+use super::record::{Record, Stored, Version};
 use crate::backend::memory::Sizes;
 use crate::{Key, Lease, LeaseId, Prefix, Revision, StoreError, Value};
 
 /// Everything that a store knows.
 pub(crate) struct State<V> {
-    pub(super) index: BTreeMap<Key, Record<V>>,
+    pub(super) keys: Keys<V>,
     pub(super) log: Log,
     pub(super) head: Revision,
     pub(super) leases: Leases,
@@ -71,7 +70,7 @@ impl<V: Value> State<V> {
     pub(crate) fn new(retention: Retention, hot_budget: Option<usize>) -> Self {
         let head = Revision(1);
         Self {
-            index: BTreeMap::new(),
+            keys: Keys::new(),
             log: Log::after(head),
             head,
             leases: Leases::new(),
@@ -104,14 +103,15 @@ impl<V: Value> State<V> {
 
     /// A key's value at a revision.
     pub(crate) fn get(&self, key: &Key, at: Revision) -> Option<Stored<V>> {
-        let version = self.index.get(key)?.at(at)?;
+        let version = self.keys.record(self.keys.find(key)?)?.at(at)?;
         version.touch();
         version.stored(key)
     }
 
     /// A key's present version, if it exists.
     pub(super) fn current(&self, key: &Key) -> Option<&Version<V>> {
-        self.index.get(key).map(|record| &record.current).filter(|version| !version.is_gone())
+        let record = self.keys.record(self.keys.find(key)?)?;
+        Some(&record.current).filter(|version| !version.is_gone())
     }
 
     /// Reads up to `entries` values of a folder at a revision, behind a key, looking at no more than
@@ -126,13 +126,13 @@ impl<V: Value> State<V> {
         found: &mut Vec<Stored<V>>,
     ) -> Option<Key> {
         let mut wanted = entries;
-        for (step, (key, record)) in self.range(prefix, after).enumerate() {
-            if let Some(stored) = record.at(at).and_then(|version| version.stored(key)) {
+        for (step, record) in self.keys.range(prefix, after).enumerate() {
+            if let Some(stored) = record.at(at).and_then(|version| version.stored(&record.key)) {
                 found.push(stored);
                 wanted -= 1;
             }
             if wanted == 0 || step + 1 == steps {
-                return Some(key.clone());
+                return Some(record.key.clone());
             }
         }
         None
@@ -147,38 +147,27 @@ impl<V: Value> State<V> {
         steps: usize,
         found: &mut u64,
     ) -> Option<Key> {
-        for (step, (key, record)) in self.range(prefix, after).enumerate() {
+        for (step, record) in self.keys.range(prefix, after).enumerate() {
             *found += u64::from(record.at(at).is_some_and(|version| !version.is_gone()));
             if step + 1 == steps {
-                return Some(key.clone());
+                return Some(record.key.clone());
             }
         }
         None
     }
 
-    fn range<'a>(
-        &'a self,
-        prefix: &'a Prefix,
-        after: Option<&Key>,
-    ) -> impl Iterator<Item = (&'a Key, &'a Record<V>)> {
-        let start = match after {
-            Some(key) if key.as_str() >= prefix.as_str() => Bound::Excluded(key.as_str()),
-            _ => Bound::Included(prefix.as_str()),
-        };
-        self.index.range::<str, _>((start, Bound::Unbounded)).take_while(|(key, _)| prefix.contains(key))
-    }
-
     /// The writes of one revision in a folder: each key, its version then (`None`: deleted) and before.
     pub(crate) fn written(&self, revision: Revision, prefix: &Prefix) -> Vec<Written<V>> {
-        let keys = self.log.at(revision).unwrap_or_default();
-        keys.iter()
-            .filter(|key| prefix.contains(key))
-            .filter_map(|key| {
-                let record = self.index.get(key)?;
+        let ids = self.log.at(revision).unwrap_or_default();
+        ids.iter()
+            .filter_map(|id| self.keys.record(*id))
+            .filter(|record| prefix.contains(&record.key))
+            .filter_map(|record| {
+                let stored = |version: &Version<V>| version.stored(&record.key);
                 Some(Written {
-                    key: key.clone(),
-                    after: record.at(revision)?.stored(key),
-                    before: record.at(revision.previous()).and_then(|version| version.stored(key)),
+                    key: record.key.clone(),
+                    after: stored(record.at(revision)?),
+                    before: record.at(revision.previous()).and_then(stored),
                 })
             })
             .collect()
@@ -220,10 +209,10 @@ impl<V: Value> State<V> {
         let before = dropped.0.len();
         for _ in 0..revisions {
             let Some((revision, written)) = self.log.pop_to(target) else { break };
-            for key in written.keys() {
-                let Some(record) = self.index.get_mut(key) else { continue };
+            for id in written.ids() {
+                let Some(record) = self.keys.record_mut(*id) else { continue };
                 if record.forget_before(revision, &mut dropped.0) {
-                    dropped.0.extend(self.index.remove(key).map(|record| record.current));
+                    dropped.0.extend(self.keys.remove(*id).map(|record| record.current));
                 }
             }
         }
@@ -235,48 +224,31 @@ impl<V: Value> State<V> {
 
     pub(crate) fn sizes(&self) -> Sizes {
         let (hot_values, hot_bytes) = self.hot.sizes();
-        Sizes { keys: self.index.len(), revisions: self.log.len(), hot_values, hot_bytes }
+        Sizes { keys: self.keys.len(), revisions: self.log.len(), hot_values, hot_bytes }
     }
 
-    /// Writes a version, and binds or frees the key's lease.
-    pub(super) fn write(&mut self, key: Key, body: Body<V>, lease: Option<LeaseId>, weight: u32) -> Key {
-        use std::collections::btree_map::Entry;
-        let modified = self.head;
-        let fresh = |body, created, version| Version {
-            modified,
-            created,
-            version,
-            lease,
-            weight,
-            hot: false,
-            touched: AtomicBool::new(false),
-            body,
-        };
-        let (record, key, bound) = match self.index.entry(key) {
-            Entry::Vacant(vacant) => {
-                let key = vacant.key().clone();
-                (vacant.insert(Record::new(fresh(body, modified, 1))), key, None)
-            }
-            Entry::Occupied(occupied) => {
-                let key = occupied.key().clone();
-                let record = occupied.into_mut();
+    /// Writes a version of a key that has a place already, or gets one, and binds or frees its lease.
+    /// Returns the key as the store holds it.
+    pub(super) fn write(&mut self, id: Option<Id>, key: Key, version: Version<V>) -> (Id, Key) {
+        let lease = version.lease;
+        let (id, bound) = match id.and_then(|id| Some((id, self.keys.record_mut(id)?))) {
+            Some((id, record)) => {
                 let bound = record.current.lease;
-                let (created, version) = match record.current.body {
-                    Body::Gone => (modified, 1),
-                    _ => (record.current.created, record.current.version + 1),
-                };
-                record.push(fresh(body, created, version));
-                (record, key, bound)
+                record.push(version);
+                (id, bound)
             }
+            None => (self.keys.insert(Record::new(key.clone(), version)), None),
         };
+        let Some(record) = self.keys.record_mut(id) else { return (id, key) };
+        let key = record.key.clone();
         if record.current.object().is_some() {
-            self.hot.enter(&key, &mut record.current);
+            self.hot.enter(id, &mut record.current);
         }
         if bound != lease {
-            bound.inspect(|id| self.leases.unbind(*id, &key));
-            lease.inspect(|id| self.leases.bind(*id, &key));
+            bound.inspect(|lease| self.leases.unbind(*lease, &key));
+            lease.inspect(|lease| self.leases.bind(*lease, &key));
         }
-        key
+        (id, key)
     }
 }
 

@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use super::Codec;
-use super::record::{Body, Stored};
+use super::keys::Id;
+use super::record::{Body, Stored, Version};
 use super::state::State;
 use crate::{Change, Entry, Key, LeaseId, Op, Revision, StoreError, Txn, Value};
 
@@ -127,25 +130,18 @@ impl<V: Value> State<V> {
             return Applied { revision: self.head, changes: ops.into_iter().map(none).collect(), changed };
         }
         self.head = self.head.next();
-        let mut written = Vec::new();
-        let one = ops.len() == 1;
+        let mut ids = SmallVec::<[Id; 4]>::new();
         let changes = ops
             .into_iter()
             .zip(weights)
             .map(|(op, weight)| match op {
-                Op::Put { key, value, lease } => self.put(key, value, lease, *weight, &mut prepared),
-                Op::Delete { key } => self.delete(key, &mut prepared),
-            })
-            .inspect(|change| {
-                if !one {
-                    written.extend(change.key().cloned())
+                Op::Put { key, value, lease } => {
+                    self.put(key, value, lease, *weight, &mut prepared, &mut ids)
                 }
+                Op::Delete { key } => self.delete(key, &mut prepared, &mut ids),
             })
-            .collect::<Vec<_>>();
-        match changes.first().and_then(Change::key) {
-            Some(key) if one => self.log.push_one(key.clone()),
-            _ => self.log.push(written),
-        }
+            .collect();
+        self.log.push(&ids);
         Applied { revision: self.head, changes, changed }
     }
 
@@ -156,41 +152,47 @@ impl<V: Value> State<V> {
         lease: Option<LeaseId>,
         weight: u32,
         prepared: &mut Prepared<V>,
+        ids: &mut SmallVec<[Id; 4]>,
     ) -> Change<V> {
         value.stamp(self.head);
-        let previous = self.previous(&key, prepared).map(|(entry, _)| entry);
-        let key = self.write(key, Body::Object(value.clone()), lease, weight);
-        let (create_revision, version) = match &previous {
-            Some(entry) => (entry.create_revision, entry.version + 1),
-            None => (self.head, 1),
-        };
+        let id = self.keys.find(&key);
+        let previous = id.and_then(|id| self.previous(id, prepared)).map(|(entry, _)| entry);
+        let created = previous.as_ref().map(|entry| entry.create_revision);
+        let version = previous.as_ref().map_or(1, |entry| entry.version + 1);
+        let body = Body::Object(value.clone());
+        let written = Version::new(self.head, created, version, lease, weight, body);
+        let create_revision = written.created;
+        let (id, key) = self.write(id, key, written);
+        ids.push(id);
         let entry = Entry { key, value, create_revision, mod_revision: self.head, version, lease };
         Change::Put { entry, previous }
     }
 
-    fn delete(&mut self, key: Key, prepared: &mut Prepared<V>) -> Change<V> {
-        let Some((previous, last)) = self.previous(&key, prepared) else {
+    fn delete(&mut self, key: Key, prepared: &mut Prepared<V>, ids: &mut SmallVec<[Id; 4]>) -> Change<V> {
+        let id = self.keys.find(&key);
+        let Some((previous, last)) = id.and_then(|id| self.previous(id, prepared)) else {
             return Change::Delete { previous: None, last: None };
         };
         let mut last = last.unwrap_or_else(|| previous.value.clone());
         last.stamp(self.head);
-        self.write(key, Body::Gone, None, 0);
+        let (id, _) = self.write(id, key, Version::new(self.head, None, 0, None, 0, Body::Gone));
+        ids.push(id);
         Change::Delete { previous: Some(previous), last: Some(last) }
     }
 
     /// The present entry of a key, with its own copy of the value if one was prepared.
-    fn previous(&self, key: &Key, prepared: &mut Prepared<V>) -> Option<(Entry<V>, Option<V>)> {
-        let (key, record) = self.index.get_key_value(key)?;
+    fn previous(&self, id: Id, prepared: &mut Prepared<V>) -> Option<(Entry<V>, Option<V>)> {
+        let record = self.keys.record(id)?;
         let version = &record.current;
         if version.is_gone() {
             return None;
         }
-        let (value, last) = match prepared.take(key, version.modified) {
+        let (value, last) = match prepared.take(&record.key, version.modified) {
             Some(ready) => (ready.value, ready.last),
             None => (version.object()?.clone(), None),
         };
         let entry = Entry {
-            key: key.clone(),
+            key: record.key.clone(),
             value,
             create_revision: version.created,
             mod_revision: version.modified,

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
 
 use super::ring::{Next, Ring};
 use crate::{Batch, Change, Event, Key, Prefix, Revision};
@@ -21,14 +22,14 @@ pub(crate) struct Hub<V> {
 /// Who is to be woken, and what is to be dropped, when no lock is held any more.
 #[must_use]
 pub(crate) struct Wake<V> {
-    wakers: Vec<Vec<Option<Waker>>>,
-    _gone: Vec<Arc<Batch<V>>>,
+    wakers: SmallVec<[Vec<Option<Waker>>; 2]>,
+    _gone: SmallVec<[Arc<Batch<V>>; 2]>,
 }
 
 impl<V> Wake<V> {
     /// No one.
     pub(crate) fn none() -> Self {
-        Self { wakers: Vec::new(), _gone: Vec::new() }
+        Self { wakers: SmallVec::new(), _gone: SmallVec::new() }
     }
 
     pub(crate) fn wake(self) {
@@ -67,7 +68,7 @@ impl<V: Clone> Hub<V> {
         let rings = self.rings.lock();
         self.requested.fetch_max(revision.0, Ordering::AcqRel);
         rings.values().for_each(|ring| ring.lock().wake_for_progress(&mut wakers));
-        Wake { wakers: vec![wakers], _gone: Vec::new() }
+        Wake { wakers: smallvec![wakers], _gone: SmallVec::new() }
     }
 
     /// The highest revision that progress was requested for.

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::Shared;
 use crate::mvcc::{Applied, Dropped, Prepared, Refusal, State};
 use crate::watch::Wake;
@@ -19,8 +21,9 @@ struct After<V> {
 impl<V: Value> Shared<V> {
     pub(super) fn commit(&self, txn: Txn<V>) -> Result<Committed<V>, CommitError<V>> {
         self.expire();
-        Limits::DEFAULT.check(&txn)?;
         let weights = weights(&txn);
+        let weight = weights.iter().map(|weight| *weight as usize).fold(0, usize::saturating_add);
+        Limits::DEFAULT.check_weighed(&txn, weight)?;
         let mut prepared = Prepared::new();
         // A deletion needs a copy of the value, so that is made before the lock is asked for.
         if txn.ops.iter().any(|op| matches!(op, Op::Delete { .. })) {
@@ -152,7 +155,7 @@ impl<V: Value> Shared<V> {
             .collect();
         let mut state = self.state.write();
         for (cooling, bytes) in picked.iter().zip(sealed) {
-            state.settle(&cooling.key, cooling.modified, bytes);
+            state.settle(cooling, bytes);
         }
         drop(state);
         // The objects themselves end here, with `picked`.
@@ -175,7 +178,7 @@ fn weight<V: Value>(value: &V) -> u32 {
     u32::try_from(value.weight()).unwrap_or(u32::MAX)
 }
 
-fn weights<V: Value>(txn: &Txn<V>) -> Vec<u32> {
+fn weights<V: Value>(txn: &Txn<V>) -> SmallVec<[u32; 4]> {
     let of = |op: &Op<V>| match op {
         Op::Put { value, .. } => weight(value),
         Op::Delete { .. } => 0,

@@ -22,6 +22,7 @@ use k8s_openapi::{
     Metadata,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
+use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -236,8 +237,33 @@ pub struct Object {
 type ComputeManaged = Box<dyn Fn(&dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync>;
 
 struct LazyManaged {
-    compute: ComputeManaged,
+    /// Taken when it has run, so that what it holds (an earlier state of the object) is let go.
+    compute: Mutex<Option<ComputeManaged>>,
     entries: OnceLock<Vec<ManagedFieldsEntry>>,
+    /// How many computations are waiting: this one, and those of the states that it holds.
+    depth: usize,
+    /// What the states that it holds weigh.
+    held: usize,
+}
+
+/// An object holds so many earlier states of itself at most; then their managedFields are computed.
+const DEEPEST: usize = 4;
+
+impl LazyManaged {
+    fn new(compute: ComputeManaged, depth: usize, held: usize) -> Arc<Self> {
+        Arc::new(Self { compute: Mutex::new(Some(compute)), entries: OnceLock::new(), depth, held })
+    }
+
+    fn entries(&self, body: &dyn Body) -> &[ManagedFieldsEntry] {
+        self.entries.get_or_init(|| {
+            let compute = self.compute.lock().take();
+            compute.map_or_else(Vec::new, |compute| compute(body))
+        })
+    }
+
+    fn is_pending(&self) -> bool {
+        self.entries.get().is_none()
+    }
 }
 
 impl Debug for Object {
@@ -381,7 +407,7 @@ impl Object {
     /// `metadata.managedFields`, computed now if the last write left that for later.
     pub fn managed_fields(&self) -> &[ManagedFieldsEntry] {
         match &self.managed {
-            Some(lazy) => lazy.entries.get_or_init(|| (lazy.compute)(&*self.body)),
+            Some(lazy) => lazy.entries(&*self.body),
             None => self.meta().managed_fields.as_deref().unwrap_or_default(),
         }
     }
@@ -392,8 +418,39 @@ impl Object {
         &mut self,
         compute: impl Fn(&dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync + 'static,
     ) {
+        self.set_lazy(LazyManaged::new(Box::new(compute), 1, 0));
+    }
+
+    /// As [`Object::set_lazy_managed_fields`], for a function that needs the state before: it is given it
+    /// beside the body. Earlier states are held only a few deep; beyond that they are computed now.
+    pub fn set_lazy_managed_fields_after(
+        &mut self,
+        before: &Self,
+        compute: impl Fn(&Self, &dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync + 'static,
+    ) {
+        let pending = before.managed.as_ref().filter(|lazy| lazy.is_pending());
+        let (depth, held) = match pending {
+            Some(lazy) if lazy.depth < DEEPEST => (lazy.depth + 1, lazy.held + before.body.weight()),
+            Some(_) => {
+                before.managed_fields();
+                (1, before.body.weight())
+            }
+            None => (1, before.body.weight()),
+        };
+        let before = before.clone();
+        self.set_lazy(LazyManaged::new(Box::new(move |body| compute(&before, body)), depth, held));
+    }
+
+    /// Keeps managedFields beside the body, where typed readers do not see them.
+    pub fn keep_managed_fields(&mut self, entries: Vec<ManagedFieldsEntry>) {
+        let lazy = LazyManaged { compute: Mutex::new(None), entries: OnceLock::from(entries), depth: 0, held: 0 };
+        self.set_lazy(Arc::new(lazy));
+    }
+
+    fn set_lazy(&mut self, lazy: Arc<LazyManaged>) {
+        // Also drops the kept encoding, which shows the old ones.
         self.meta_mut().managed_fields = None;
-        self.managed = Some(Arc::new(LazyManaged { compute: Box::new(compute), entries: OnceLock::new() }));
+        self.managed = Some(lazy);
     }
 
     /// Sets managedFields to what the caller has computed.
@@ -419,7 +476,8 @@ impl Object {
 
     /// Roughly how many bytes of memory it takes.
     pub fn weight(&self) -> usize {
-        self.body.weight() + self.bytes.get().map_or(0, Bytes::len)
+        let held = self.managed.as_ref().filter(|lazy| lazy.is_pending()).map_or(0, |lazy| lazy.held);
+        self.body.weight() + self.bytes.get().map_or(0, Bytes::len) + held
     }
 }
 

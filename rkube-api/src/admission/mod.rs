@@ -25,12 +25,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde_json::Value;
 
 use crate::{
     context::Context,
     error::{ApiError, Cause},
     object::{Kind, Object},
-    pipeline::{Call, Reader, forbidden},
+    pipeline::{Call, Reader, Undo, forbidden},
     registry::Definition,
     request::{Target, UserInfo},
 };
@@ -86,6 +87,7 @@ pub struct AdmissionRequest<'a> {
     object: Option<Object>,
     changed: bool,
     warnings: Vec<String>,
+    undo: Vec<Undo>,
 }
 
 impl<'a> AdmissionRequest<'a> {
@@ -95,7 +97,7 @@ impl<'a> AdmissionRequest<'a> {
         old: Option<Object>,
         object: Option<Object>,
     ) -> Self {
-        Self { call, operation, old, object, changed: false, warnings: Vec::new() }
+        Self { call, operation, old, object, changed: false, warnings: Vec::new(), undo: Vec::new() }
     }
 
     /// What is done.
@@ -191,8 +193,21 @@ impl<'a> AdmissionRequest<'a> {
         forbidden(self.definition(), self.name(), why, causes)
     }
 
-    pub(crate) fn changed(&self) -> bool {
-        self.changed
+    /// Says how to take back, in JSON of the version asked for, what the plugin has added to the object:
+    /// nobody owns that in managedFields. What a plugin does not say so of belongs to the user.
+    pub fn unowned(&mut self, undo: impl Fn(&mut Value) + Send + Sync + 'static) {
+        self.undo.push(Box::new(undo));
+    }
+
+    /// The object after the mutating phase, with its defaults, and how to take back what plugins added.
+    pub(crate) fn admitted(mut self) -> Result<(Object, Vec<Undo>), ApiError> {
+        let mut object = self.take_object()?;
+        if self.changed
+            && let Some(default) = &self.definition().strategy.default
+        {
+            default(&mut object);
+        }
+        Ok((object, self.undo))
     }
 
     /// The object out of the request.

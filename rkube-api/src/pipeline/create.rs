@@ -4,7 +4,9 @@ use rkube_store::{CommitError, Txn};
 
 use super::{
     call::{Call, commit_error},
-    decode, keys, strategy,
+    decode, keys,
+    managed::{self, Managed},
+    strategy,
 };
 use crate::{
     admission::{self, AdmissionRequest, Operation},
@@ -20,7 +22,8 @@ pub(super) const ATTEMPTS: usize = 100;
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
     let decode::Decoded { mut object, mut warnings } = decode::object(call, body)?;
     decode::place_new(call, &mut object)?;
-    let object = insert(call, object, &mut warnings).await?;
+    let managed = Managed::Track(managed::sent(&mut object));
+    let object = insert(call, object, managed, &mut warnings).await?;
     Ok(ApiResponse::Object { object: call.outgoing(object)?, code: 201, warnings })
 }
 
@@ -33,9 +36,10 @@ enum Again {
 }
 
 /// Puts a decoded object through admission, strategy and the store.
-pub(super) async fn insert(
+pub(crate) async fn insert(
     call: &Call<'_>,
     object: Object,
+    managed: Managed,
     warnings: &mut Vec<String>,
 ) -> Result<Object, ApiError> {
     let generate = strategy::wants_name(object.meta());
@@ -53,7 +57,7 @@ pub(super) async fn insert(
             object.meta_mut().name = Some(name);
         }
         let name = object.name().to_owned();
-        match attempt(call, object, warnings).await? {
+        match attempt(call, object, managed.clone(), warnings).await? {
             Ok(object) => return Ok(object),
             Err(Again::Record) => {}
             Err(Again::Name) => {
@@ -70,20 +74,23 @@ pub(super) async fn insert(
 async fn attempt(
     call: &Call<'_>,
     object: Object,
+    managed: Managed,
     warnings: &mut Vec<String>,
 ) -> Result<Result<Object, Again>, ApiError> {
     let (server, definition) = (call.server, call.definition());
     let mut request = AdmissionRequest::new(call, Operation::Create, None, Some(object));
     admission::mutate(server.admission(), &mut request).await?;
-    let changed = request.changed();
-    let mut object = request.take_object()?;
-    if changed {
-        decode::default(definition, &mut object);
-    }
+    let (mut object, undo) = request.admitted()?;
     let context = server.context();
     strategy::prepare_create(definition, &mut object, context.rng.uid().to_string(), context.clock.now());
+    managed::created(call, &mut object, managed, undo);
     let mut txn = Txn::new();
-    server.reserve(call, None, Some(&mut object), &mut txn).await?;
+    if server.reserves(definition) {
+        // What the server adds now is nobody's.
+        let entries = object.managed_fields().to_vec();
+        server.reserve(call, None, Some(&mut object), &mut txn).await?;
+        object.keep_managed_fields(entries);
+    }
     let errors = definition.validate_create(&object);
     if !errors.is_empty() {
         return Err(call.invalid(object.name(), &errors));

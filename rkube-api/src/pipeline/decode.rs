@@ -6,14 +6,12 @@ use serde_json::Value;
 
 use super::call::Call;
 use crate::{
+    codec::{self, DecodeError, Parsed},
     error::ApiError,
     object::{Dynamic, Object},
     registry::{Definition, Resolved, Scope},
     request::{Body, FieldValidation},
 };
-
-/// The longest body, as of the API server: 3 MiB.
-pub(super) const MAX_BODY: usize = 3 * 1024 * 1024;
 
 /// What a body held.
 pub(super) struct Decoded {
@@ -36,7 +34,7 @@ pub(super) fn object(call: &Call<'_>, body: Body) -> Result<Decoded, ApiError> {
         Body::Bytes { content_type, bytes } => {
             let parsed = parse(&content_type, &bytes)?;
             let mut warnings = Vec::new();
-            let value = with_type(resource, parsed.value)?;
+            let value = with_type(resource, parsed.object)?;
             let found = strict_errors(resource, &value, parsed.duplicates, call.options.field_validation);
             match call.options.field_validation {
                 FieldValidation::Strict if !found.is_empty() => return Err(strict_refusal(resource, &found)),
@@ -52,31 +50,34 @@ pub(super) fn object(call: &Call<'_>, body: Body) -> Result<Decoded, ApiError> {
     }
 }
 
-/// The object of a JSON value in the version that was asked for, in the hub version and defaulted.
+/// The object of a JSON value that says what it is, in the version that was asked for: made an object of
+/// the hub version, with its defaults.
 pub(super) fn from_value(resource: &Resolved, value: Value) -> Result<Object, ApiError> {
+    let value = with_type(resource, value)?;
     to_hub(resource, typed(resource, value)?)
 }
 
-/// Text from a wire as JSON.
-pub(crate) struct Parsed {
-    pub(crate) value: Value,
-    /// `duplicate field "spec.replicas"`, one each.
-    pub(crate) duplicates: Vec<String>,
-}
+/// The media types in which an object may come.
+const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
 
 /// Reads text of a media type that may carry an object.
 pub(crate) fn parse(content_type: &str, bytes: &Bytes) -> Result<Parsed, ApiError> {
-    if bytes.len() > MAX_BODY {
-        return Err(ApiError::TooLarge { message: format!("Request entity too large: limit is {MAX_BODY}") });
-    }
-    match content_type {
-        "" | "application/json" => {
-            let value = serde_json::from_slice(bytes).map_err(|error| unreadable(&error.to_string()))?;
-            Ok(Parsed { value, duplicates: Vec::new() })
+    let parsed = match content_type {
+        "" | "application/json" => codec::json::parse(bytes),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => codec::yaml::parse(bytes),
+        _ => {
+            let supported = OBJECT_TYPES.iter().map(|&kind| kind.into()).collect();
+            return Err(ApiError::UnsupportedMediaType { supported });
         }
-        _ => Err(ApiError::UnsupportedMediaType {
-            supported: vec!["application/json".into(), "application/yaml".into()],
-        }),
+    };
+    parsed.map_err(|error| undecodable(&error))
+}
+
+/// What a text that is not in its format means: 413 if it is too large, else 400.
+pub(super) fn undecodable(error: &DecodeError) -> ApiError {
+    match error {
+        DecodeError::TooLarge => ApiError::TooLarge { message: error.to_string() },
+        error => unreadable(&error.to_string()),
     }
 }
 
@@ -127,7 +128,7 @@ fn json_type(value: &Value) -> &'static str {
     }
 }
 
-fn check_type(resource: &Resolved, api_version: &str, kind: &str) -> Result<(), ApiError> {
+pub(super) fn check_type(resource: &Resolved, api_version: &str, kind: &str) -> Result<(), ApiError> {
     let expected = &resource.definition.names.kind;
     if kind != expected {
         let version = api_version.rsplit('/').next().unwrap_or_default();
@@ -218,7 +219,7 @@ pub(super) fn delete_options(body: Body) -> Result<DeleteOptions, ApiError> {
         Body::Delete(options) => Ok(*options),
         Body::Bytes { bytes, .. } if bytes.is_empty() => Ok(DeleteOptions::default()),
         Body::Bytes { content_type, bytes } => {
-            let value = parse(&content_type, &bytes)?.value;
+            let value = parse(&content_type, &bytes)?.object;
             match value.get("kind").and_then(Value::as_str) {
                 None | Some("" | "DeleteOptions") => {}
                 Some(kind) => {

@@ -10,12 +10,12 @@ use rkube_store::{Change, CommitError, Entry, Key, Txn};
 use super::{
     call::{Call, commit_error, store_error},
     create::ATTEMPTS,
-    decode, read,
+    decode, managed, read,
     strategy::held,
 };
 use crate::{
     admission::{self, AdmissionRequest, Operation},
-    error::{ApiError, Cause},
+    error::ApiError,
     meta::{
         ErrorList, FieldError, FieldPath,
         object_meta::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN},
@@ -94,15 +94,7 @@ fn check_options(options: &DeleteOptions) -> Result<(), ApiError> {
     {
         errors.push(FieldError::not_supported(&FieldPath::new("dryRun"), runs, &["All"]));
     }
-    if errors.is_empty() {
-        return Ok(());
-    }
-    Err(ApiError::Invalid {
-        group: "meta.k8s.io".into(),
-        kind: "DeleteOptions".into(),
-        name: String::new(),
-        causes: errors.iter().map(Cause::from).collect(),
-    })
+    read::invalid_options_of("DeleteOptions", &errors)
 }
 
 /// How a delete went.
@@ -184,6 +176,7 @@ fn step(definition: &Definition, object: &Object, options: &DeleteOptions, now: 
         return Step::Remove;
     }
     let mut marked = object.clone();
+    managed::kept(&mut marked, object);
     let meta = marked.meta_mut();
     meta.finalizers = (!finalizers.is_empty()).then_some(finalizers);
     let first = meta.deletion_timestamp.is_none();

@@ -278,12 +278,17 @@ fn check_list_options(options: &Options) -> Result<(), ApiError> {
 
 /// 422 on the options of a list or watch, if anything is wrong with them.
 pub(super) fn invalid_options(errors: &ErrorList) -> Result<(), ApiError> {
+    invalid_options_of("ListOptions", errors)
+}
+
+/// 422 on the options of a request, if anything is wrong with them.
+pub(super) fn invalid_options_of(kind: &str, errors: &ErrorList) -> Result<(), ApiError> {
     if errors.is_empty() {
         return Ok(());
     }
     Err(ApiError::Invalid {
         group: "meta.k8s.io".into(),
-        kind: "ListOptions".into(),
+        kind: kind.into(),
         name: String::new(),
         causes: errors.iter().map(Cause::from).collect(),
     })

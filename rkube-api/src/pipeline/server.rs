@@ -11,7 +11,7 @@ use rkube_store::{LeaseId, Store, Txn};
 use super::{
     Action, Authenticator, Authorizer, FixedTable, Pool, Reader, Reservation, authn, authz,
     call::{Call, store_error},
-    create, delete, leases, read, update, watch,
+    create, delete, leases, patch, read, update, watch,
 };
 use crate::{
     admission::{self, Admission},
@@ -246,7 +246,7 @@ impl Server {
             Verb::Watch => watch::watch(&call).await,
             Verb::Create => create::create(&call, body).await,
             Verb::Update => update::update(&call, body, &update::Rules::main(call.definition())).await,
-            Verb::Patch => Err(ApiError::MethodNotAllowed),
+            Verb::Patch => patch::patch(&call, body, &update::Rules::main(call.definition())).await,
             Verb::Delete => delete::delete(&call, body).await,
             Verb::DeleteCollection => delete::delete_collection(&call, body).await,
         }

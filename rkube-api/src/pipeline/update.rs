@@ -1,12 +1,15 @@
 //! Update and patch: read, change, admit, prepare, validate and commit form one loop, which runs again
 //! when another writer came in between.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use rkube_store::{Change, CommitError, Entry, Key, Txn};
 
 use super::{
     call::{Call, commit_error, store_error},
     create::{self, ATTEMPTS},
-    decode, strategy,
+    decode,
+    managed::{self, Managed},
+    strategy,
 };
 use crate::{
     admission::{self, AdmissionRequest, Operation},
@@ -21,14 +24,16 @@ use crate::{
 pub(crate) async fn update(call: &Call<'_>, body: Body, rules: &Rules<'_>) -> Result<ApiResponse, ApiError> {
     let decode::Decoded { mut object, mut warnings } = decode::object(call, body)?;
     decode::place_replacement(call, &mut object)?;
-    let mut source = Replacement::new(call, object);
+    let sent = managed::sent(&mut object);
+    let mut source = Replacement::new(call, object, sent);
     match change(call, rules, &mut source, &mut warnings).await {
         Err(ApiError::NotFound { .. })
             if call.definition().strategy.create_on_update && call.subresource().is_none() =>
         {
             let Some(mut object) = source.object.take() else { return Err(call.not_found()) };
-            object.meta_mut().uid = None;
-            let object = create::insert(call, object, &mut warnings).await?;
+            let meta = object.meta_mut();
+            (meta.uid, meta.resource_version) = (None, None);
+            let object = create::insert(call, object, Managed::Track(source.sent), &mut warnings).await?;
             Ok(ApiResponse::Object { object: call.outgoing(object)?, code: 201, warnings })
         }
         result => Ok(ApiResponse::Object { object: call.outgoing(result?)?, code: 200, warnings }),
@@ -58,7 +63,15 @@ impl<'a> Rules<'a> {
 /// Where the new state of an object comes from. It is asked anew in each attempt.
 pub(crate) trait Source: Send {
     /// The new state, in the hub version, of an object that is now `current`.
-    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError>;
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Next, ApiError>;
+}
+
+/// A new state.
+pub(crate) struct Next {
+    /// The object.
+    pub(crate) object: Object,
+    /// What becomes of managedFields.
+    pub(crate) managed: Managed,
 }
 
 /// The whole new object, from the user.
@@ -66,19 +79,21 @@ struct Replacement {
     object: Option<Object>,
     /// Whether it names the version that it replaces; then there is no second attempt.
     conditional: bool,
+    /// managedFields that came with it.
+    sent: Vec<ManagedFieldsEntry>,
 }
 
 impl Replacement {
-    fn new(call: &Call<'_>, object: Object) -> Self {
+    fn new(call: &Call<'_>, object: Object, sent: Vec<ManagedFieldsEntry>) -> Self {
         let conditional = !object.resource_version().is_empty()
             && !call.definition().strategy.create_on_update
             && !call.server.reserves(call.definition());
-        Self { object: Some(object), conditional }
+        Self { object: Some(object), conditional, sent }
     }
 }
 
 impl Source for Replacement {
-    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError> {
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Next, ApiError> {
         let object = if self.conditional { self.object.take() } else { self.object.clone() };
         let object = object.ok_or_else(|| call.modified(current.name()))?;
         let version = object.resource_version();
@@ -92,7 +107,7 @@ impl Source for Replacement {
         } else if version != current.resource_version() {
             return Err(call.modified(current.name()));
         }
-        Ok(object)
+        Ok(Next { object, managed: Managed::Track(self.sent.clone()) })
     }
 }
 
@@ -124,18 +139,22 @@ async fn attempt(
     warnings: &mut Vec<String>,
 ) -> Result<Option<Object>, ApiError> {
     let (server, definition, old) = (call.server, call.definition(), &current.value);
-    let object = source.next(call, old)?;
+    let Next { object, managed } = source.next(call, old)?;
     check_uid(call, &object, old)?;
     let mut request = AdmissionRequest::new(call, Operation::Update, Some(old.clone()), Some(object));
     admission::mutate(server.admission(), &mut request).await?;
-    let changed = request.changed();
-    let mut object = request.take_object()?;
-    if changed {
-        decode::default(definition, &mut object);
-    }
+    let (mut object, undo) = request.admitted()?;
     strategy::prepare_update(definition, &mut object, old, rules.prepare);
+    let reowned = matches!(&managed, Managed::Set(entries) if *entries != *old.managed_fields())
+        || matches!(&managed, Managed::Track(sent) if !sent.is_empty() && *sent != *old.managed_fields());
+    managed::changed(call, &mut object, old, managed, undo);
     let mut txn = Txn::new();
-    server.reserve(call, Some(old), Some(&mut object), &mut txn).await?;
+    if server.reserves(definition) {
+        // What the server adds now is nobody's.
+        let entries = object.managed_fields().to_vec();
+        server.reserve(call, Some(old), Some(&mut object), &mut txn).await?;
+        object.keep_managed_fields(entries);
+    }
     let errors = (rules.validate)(definition, &object, old);
     if !errors.is_empty() {
         return Err(call.invalid(object.name(), &errors));
@@ -147,7 +166,7 @@ async fn attempt(
     if let Some(warn) = &definition.strategy.warnings {
         warnings.extend(warn(&object));
     }
-    if object == *old && !strategy::released(definition, &object) {
+    if object == *old && !reowned && !strategy::released(definition, &object) {
         return Ok(Some(current.value));
     }
     if call.options.dry_run {

@@ -1,6 +1,12 @@
 //! Objects as values of the store.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret},
+};
 use rkube_store::{CodecError, Revision, Value};
 
 use crate::{kinds, object::Object};
@@ -13,7 +19,12 @@ impl Value for Object {
     }
 
     fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
-        kinds::decode(bytes).map_err(CodecError::new)
+        let mut object = kinds::decode(bytes).map_err(CodecError::new)?;
+        // Beside the body, as on an object that was never encoded: the two must be equal.
+        if let Some(entries) = object.meta_mut().managed_fields.take() {
+            object.keep_managed_fields(entries);
+        }
+        Ok(object)
     }
 
     fn stamp(&mut self, revision: Revision) {
@@ -21,6 +32,24 @@ impl Value for Object {
     }
 
     fn weight(&self) -> usize {
-        Self::weight(self)
+        let meta = self.meta();
+        let texts = [&meta.annotations, &meta.labels].into_iter().flatten().flatten();
+        let texts: usize = texts.map(|(key, value)| key.len() + value.len()).sum();
+        Self::weight(self) + texts + data(self)
+    }
+}
+
+/// The kinds whose size is in their data, not in their struct.
+fn data(object: &Object) -> usize {
+    let bytes = |data: &BTreeMap<String, ByteString>| -> usize {
+        data.iter().map(|(key, value)| key.len() + value.0.len()).sum()
+    };
+    if let Some(map) = object.as_kind::<ConfigMap>() {
+        let text = map.data.iter().flatten().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        text + map.binary_data.as_ref().map_or(0, bytes)
+    } else if let Some(secret) = object.as_kind::<Secret>() {
+        secret.data.as_ref().map_or(0, bytes)
+    } else {
+        0
     }
 }

@@ -630,7 +630,7 @@ impl<K: Kind> Builder<K> {
             from_hub: Some(Arc::new(move |object| {
                 let mut version =
                     Object::new(from_hub(object.as_kind::<K>().ok_or_else(|| wrong(&object))?)?);
-                version.set_managed_fields(object.managed_fields().to_vec());
+                version.set_lazy_managed_fields_after(&object, |hub, _| hub.managed_fields().to_vec());
                 Ok(version)
             })),
             type_name: Some(openapi_name::<V>()),

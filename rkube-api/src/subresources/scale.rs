@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use crate::{
     error::ApiError,
+    fields::schema_of,
     meta::{ErrorList, FieldError, FieldPath},
     object::Object,
-    pipeline::{Call, Rules, Source, change, parse, read_object},
+    pipeline::{Call, Managed, Next, Patch, Rules, Source, change, parse, read_object},
     registry::Scale,
     request::{ApiResponse, Body, Verb},
 };
@@ -24,6 +25,10 @@ pub(crate) async fn serve(call: &Call<'_>, scale: &Scale, body: Body) -> Result<
             let mut source = Rescale { scale, wanted: decode(call, body)? };
             change(call, &Rules::main(call.definition()), &mut source, &mut warnings).await?
         }
+        Verb::Patch => {
+            let mut source = PatchedScale { scale, patch: Patch::decode(call, body)? };
+            change(call, &Rules::main(call.definition()), &mut source, &mut warnings).await?
+        }
         _ => return Err(ApiError::MethodNotAllowed),
     };
     Ok(ApiResponse::Object { object: Object::new(of(scale, &object)), code: 200, warnings })
@@ -33,7 +38,7 @@ pub(crate) async fn serve(call: &Call<'_>, scale: &Scale, body: Body) -> Result<
 fn decode(call: &Call<'_>, body: Body) -> Result<ScaleObject, ApiError> {
     let value = match body {
         Body::Object(object) => object.to_value()?,
-        Body::Bytes { content_type, bytes } => parse(&content_type, &bytes)?.value,
+        Body::Bytes { content_type, bytes } => parse(&content_type, &bytes)?.object,
         Body::Empty | Body::Delete(_) => {
             return Err(ApiError::bad_request("the request has no Scale in its body"));
         }
@@ -76,8 +81,24 @@ struct Rescale<'a> {
 }
 
 impl Source for Rescale<'_> {
-    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Object, ApiError> {
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Next, ApiError> {
         rescale(call, self.scale, &self.wanted, current)
+    }
+}
+
+/// A change of the scale of an object.
+struct PatchedScale<'a> {
+    scale: &'a Scale,
+    patch: Patch,
+}
+
+impl Source for PatchedScale<'_> {
+    fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Next, ApiError> {
+        let now = Object::new(of(self.scale, current)).to_value()?;
+        let schema = schema_of("io.k8s.api.autoscaling.v1.Scale")
+            .ok_or_else(|| ApiError::internal("the type of a Scale is not known"))?;
+        let (value, _) = self.patch.apply(call, now, Vec::new, schema.root())?;
+        rescale(call, self.scale, &from_value(value)?, current)
     }
 }
 
@@ -87,7 +108,7 @@ fn rescale(
     scale: &Scale,
     wanted: &ScaleObject,
     current: &Object,
-) -> Result<Object, ApiError> {
+) -> Result<Next, ApiError> {
     let meta = &wanted.metadata;
     if meta.resource_version.as_deref().is_some_and(|it| !it.is_empty() && it != current.resource_version()) {
         return Err(call.modified(current.name()));
@@ -111,7 +132,7 @@ fn rescale(
     }
     let mut object = current.clone();
     (scale.set_replicas)(&mut object, replicas);
-    Ok(object)
+    Ok(Next { object, managed: Managed::Track(Vec::new()) })
 }
 
 /// The scale of an object.

@@ -2,7 +2,7 @@
 
 use crate::{
     error::ApiError,
-    pipeline::{Call, Rules, get, update},
+    pipeline::{Call, Rules, get, patch, update},
     registry::StatusStrategy,
     request::{ApiResponse, Body, Verb},
 };
@@ -17,6 +17,7 @@ pub(crate) async fn serve(
     match call.verb {
         Verb::Get => get(call).await,
         Verb::Update => update(call, body, &rules).await,
+        Verb::Patch => patch(call, body, &rules).await,
         _ => Err(ApiError::MethodNotAllowed),
     }
 }

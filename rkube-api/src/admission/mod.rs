@@ -22,7 +22,18 @@
 //! }
 //! ```
 
+mod default_toleration_seconds;
+mod namespace_lifecycle;
+mod priority;
+mod service_account;
+mod undo;
+
 use std::sync::Arc;
+
+pub use default_toleration_seconds::DefaultTolerationSeconds;
+pub use namespace_lifecycle::NamespaceLifecycle;
+pub use priority::Priority;
+pub use service_account::ServiceAccount;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -38,7 +49,12 @@ use crate::{
 
 /// Every built-in plugin, in the order in which they run.
 pub fn all() -> Vec<Arc<dyn Admission>> {
-    vec![]
+    vec![
+        Arc::new(NamespaceLifecycle),
+        Arc::new(ServiceAccount),
+        Arc::new(Priority),
+        Arc::new(DefaultTolerationSeconds),
+    ]
 }
 
 /// What is done to an object.

@@ -26,8 +26,6 @@ pub(crate) type Undo = Box<dyn Fn(&mut Value) + Send + Sync>;
 pub(crate) enum Managed {
     /// What differs becomes the writer's; the user may have sent entries of his own to start from.
     Track(Vec<ManagedFieldsEntry>),
-    /// They stay as they are (binding, deletion).
-    Keep,
     /// They are known (apply).
     Set(Vec<ManagedFieldsEntry>),
 }
@@ -150,7 +148,6 @@ pub(super) fn writer<'a>(call: &'a Call<'_>, api_version: &'a str) -> Writer<'a>
 pub(super) fn created(call: &Call<'_>, object: &mut Object, managed: Managed, undo: Vec<Undo>) {
     match managed {
         Managed::Set(entries) => object.keep_managed_fields(entries),
-        Managed::Keep => {}
         Managed::Track(sent) => {
             let author = Author::of(call, undo);
             object.set_lazy_managed_fields(move |body| author.entries(None, body, &sent));
@@ -162,7 +159,6 @@ pub(super) fn created(call: &Call<'_>, object: &mut Object, managed: Managed, un
 pub(super) fn changed(call: &Call<'_>, object: &mut Object, old: &Object, managed: Managed, undo: Vec<Undo>) {
     match managed {
         Managed::Set(entries) => object.keep_managed_fields(entries),
-        Managed::Keep => kept(object, old),
         Managed::Track(sent) => {
             let author = Author::of(call, undo);
             object.set_lazy_managed_fields_after(old, move |old, body| author.entries(Some(old), body, &sent));

@@ -22,7 +22,7 @@ use crate::{
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
     request::{ApiRequest, ApiResponse, Credentials, Target, Transport, UserInfo, Verb},
-    subresources::{self, Handler},
+    subresources::{self, DisruptionBudgets, Handler, NoBudgets},
 };
 
 /// Why a server cannot be built.
@@ -49,6 +49,7 @@ pub struct Builder {
     admission: Vec<Arc<dyn Admission>>,
     reservations: Vec<Arc<dyn Reservation>>,
     handlers: Vec<Arc<dyn Handler>>,
+    budgets: Arc<dyn DisruptionBudgets>,
 }
 
 impl Builder {
@@ -79,6 +80,12 @@ impl Builder {
     /// What writes take besides their objects; [`alloc::all`] unless said otherwise.
     pub fn reservations(mut self, reservations: Vec<Arc<dyn Reservation>>) -> Self {
         self.reservations = reservations;
+        self
+    }
+
+    /// What guards pods against evictions; nothing unless said otherwise.
+    pub fn budgets(mut self, budgets: Arc<dyn DisruptionBudgets>) -> Self {
+        self.budgets = budgets;
         self
     }
 
@@ -150,6 +157,7 @@ impl Server {
             admission: admission::all(),
             reservations: alloc::all(),
             handlers: subresources::all(),
+            budgets: Arc::new(NoBudgets),
         }
     }
 
@@ -186,6 +194,10 @@ impl Server {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store<Object>> {
         &self.parts.store
+    }
+
+    pub(crate) fn budgets(&self) -> &dyn DisruptionBudgets {
+        &*self.parts.budgets
     }
 
     pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {

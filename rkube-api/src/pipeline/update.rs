@@ -221,3 +221,24 @@ async fn commit(
         Err(error) => Err(commit_error(error)),
     }
 }
+
+/// Writes what the server itself makes of an object, past admission, strategy and managedFields.
+pub(crate) async fn rewrite(
+    call: &Call<'_>,
+    mut edit: impl FnMut(&Object) -> Result<Object, ApiError> + Send,
+) -> Result<Object, ApiError> {
+    let key = call.key()?;
+    for _ in 0..ATTEMPTS {
+        let read = call.server.store().get(&key, None).await.map_err(store_error)?;
+        let current = read.entry.ok_or_else(|| call.not_found())?;
+        let mut object = edit(&current.value)?;
+        managed::kept(&mut object, &current.value);
+        if call.options.dry_run {
+            return Ok(object);
+        }
+        if let Some(object) = commit(call, &key, &current, object, Txn::new()).await? {
+            return Ok(object);
+        }
+    }
+    Err(call.modified(call.name()))
+}

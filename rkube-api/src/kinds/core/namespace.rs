@@ -29,6 +29,7 @@ pub fn definition() -> Definition {
         .prepare_create(prepare_create)
         .prepare_update(prepare_update)
         .validate(validate)
+        .deletion(is_held, terminate)
         .status(|new, old| new.spec.clone_from(&old.spec), validate_status)
         .handler("finalize", ("", "v1", "Namespace"), &[Verb::Update])
         .selectable("status.phase", |namespace| Some(phase(namespace).to_owned()))
@@ -37,6 +38,15 @@ pub fn definition() -> Definition {
         })
         .age()
         .build()
+}
+
+/// Whether the contents are still to be removed.
+fn is_held(namespace: &Namespace) -> bool {
+    namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref()).is_some_and(|held| !held.is_empty())
+}
+
+fn terminate(namespace: &mut Namespace) {
+    namespace.status.get_or_insert_default().phase = Some("Terminating".into());
 }
 
 fn phase(namespace: &Namespace) -> &str {

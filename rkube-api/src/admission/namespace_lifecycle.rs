@@ -1,0 +1,57 @@
+//! NamespaceLifecycle: nothing new in a namespace that is absent or going away; three namespaces stay.
+//! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
+
+use super::{Admission, AdmissionRequest, Operation};
+use crate::{
+    error::{ApiError, Cause},
+    registry::Scope,
+};
+
+/// Namespaces that cannot be deleted.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// The plugin.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NamespaceLifecycle;
+
+#[async_trait]
+impl Admission for NamespaceLifecycle {
+    fn name(&self) -> &'static str {
+        "NamespaceLifecycle"
+    }
+
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        match request.operation() {
+            Operation::Create => request.definition().scope == Scope::Namespaced,
+            Operation::Delete => request.is("", "namespaces"),
+            Operation::Update | Operation::Connect => false,
+        }
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        if request.operation() == Operation::Delete {
+            if IMMORTAL.contains(&request.name()) {
+                return Err(request.forbidden("this namespace may not be deleted"));
+            }
+            return Ok(());
+        }
+        let name = request.namespace();
+        if !request.reader().serves("", "namespaces") {
+            // A server without the kind has no namespaces to look after.
+            return Ok(());
+        }
+        let Some(namespace) = request.reader().get::<Namespace>("", name).await? else {
+            return Err(ApiError::not_found("", "namespaces", name));
+        };
+        if namespace.metadata.deletion_timestamp.is_none() {
+            return Ok(());
+        }
+        let why = format!("unable to create new content in namespace {name} because it is being terminated");
+        let message = format!("namespace {name} is being terminated");
+        let cause = Cause::new("NamespaceTerminating", "metadata.namespace", message);
+        Err(request.forbidden_because(&why, vec![cause]))
+    }
+}

@@ -443,7 +443,8 @@ impl Object {
 
     /// Keeps managedFields beside the body, where typed readers do not see them.
     pub fn keep_managed_fields(&mut self, entries: Vec<ManagedFieldsEntry>) {
-        let lazy = LazyManaged { compute: Mutex::new(None), entries: OnceLock::from(entries), depth: 0, held: 0 };
+        let lazy =
+            LazyManaged { compute: Mutex::new(None), entries: OnceLock::from(entries), depth: 0, held: 0 };
         self.set_lazy(Arc::new(lazy));
     }
 

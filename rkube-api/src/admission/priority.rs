@@ -24,9 +24,7 @@ impl Admission for Priority {
 
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
         match request.operation() {
-            Operation::Create => {
-                request.is("", "pods") || request.is("scheduling.k8s.io", "priorityclasses")
-            }
+            Operation::Create => request.is("", "pods") || request.is("scheduling.k8s.io", "priorityclasses"),
             Operation::Update => request.is("scheduling.k8s.io", "priorityclasses"),
             Operation::Delete | Operation::Connect => false,
         }
@@ -79,9 +77,9 @@ impl Admission for Priority {
         }
         let name = request.name();
         let classes = request.reader().list::<PriorityClass>("").await?;
-        let other = classes.iter().find(|class| {
-            class.global_default == Some(true) && class.metadata.name.as_deref() != Some(name)
-        });
+        let other = classes
+            .iter()
+            .find(|class| class.global_default == Some(true) && class.metadata.name.as_deref() != Some(name));
         match other {
             Some(other) => Err(request.forbidden(&format!(
                 "PriorityClass {} is already marked as default. Only one default can exist",
@@ -127,5 +125,7 @@ async fn class(request: &AdmissionRequest<'_>, name: &str) -> Result<Class, ApiE
 async fn default_class(request: &AdmissionRequest<'_>) -> Result<Class, ApiError> {
     let classes = request.reader().list::<PriorityClass>("").await?;
     let defaults = classes.iter().filter(|class| class.global_default == Some(true));
-    Ok(defaults.min_by_key(|class| class.value).map_or_else(|| Class::builtin("", 0), |class| Class::of(class)))
+    Ok(defaults
+        .min_by_key(|class| class.value)
+        .map_or_else(|| Class::builtin("", 0), |class| Class::of(class)))
 }

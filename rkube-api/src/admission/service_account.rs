@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector,
-    Pod, PodSpec, ProjectedVolumeSource, ServiceAccount as Account, ServiceAccountTokenProjection, Volume,
-    VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath,
+    ObjectFieldSelector, Pod, PodSpec, ProjectedVolumeSource, ServiceAccount as Account,
+    ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
 };
 use serde_json::Value;
 
@@ -39,7 +39,8 @@ impl Admission for ServiceAccount {
             return Ok(());
         }
         let spec = pod.spec.as_ref();
-        let named = spec.and_then(|spec| spec.service_account_name.as_deref().or(spec.service_account.as_deref()));
+        let named =
+            spec.and_then(|spec| spec.service_account_name.as_deref().or(spec.service_account.as_deref()));
         let named = named.filter(|name| !name.is_empty()).map(str::to_owned);
         let name = named.clone().unwrap_or_else(|| "default".into());
         let automount = spec.and_then(|spec| spec.automount_service_account_token);

@@ -1,11 +1,25 @@
-//! Allocation: cluster addresses and node ports, kept in stored objects and committed with the Service
-//! that takes them.
+//! Allocation: cluster addresses and node ports. Each one taken is a record of its own in the store,
+//! committed in one transaction with the Service that takes it, so that no address is ever lost or given
+//! twice, however many servers share the store. A dry run commits nothing and so takes nothing.
+//!
+//! ```
+//! use rkube_api::alloc::{AddressRange, Services};
+//! let services = Services::new(AddressRange::parse("10.96.0.0/16").unwrap(), 30000..=32767);
+//! # let _ = services;
+//! ```
+
+mod range;
+mod record;
+mod services;
 
 use std::sync::Arc;
 
+pub use range::{AddressRange, RangeError};
+pub use services::Services;
+
 use crate::pipeline::Reservation;
 
-/// Every built-in reservation.
+/// Every built-in reservation, with Kubernetes' default ranges.
 pub fn all() -> Vec<Arc<dyn Reservation>> {
-    vec![]
+    vec![Arc::new(Services::default())]
 }

@@ -8,6 +8,7 @@ use super::call::Call;
 use crate::{
     codec::{self, DecodeError, Parsed},
     error::ApiError,
+    fields::{Kind, SchemaRef},
     object::{Dynamic, Object},
     registry::{Definition, Resolved, Scope},
     request::{Body, FieldValidation},
@@ -155,7 +156,10 @@ fn is_of_version(resource: &Resolved, object: &Object) -> bool {
     object.as_kind::<Dynamic>().is_some() == resource.version().schema.is_some()
 }
 
-fn typed(resource: &Resolved, value: Value) -> Result<Object, ApiError> {
+fn typed(resource: &Resolved, mut value: Value) -> Result<Object, ApiError> {
+    if let Some(schema) = resource.version().type_name.as_deref().and_then(crate::fields::schema_of) {
+        drop_empty(schema.root(), &mut value);
+    }
     let names = &resource.definition.names;
     (resource.version().decode)(value).map_err(|error| {
         ApiError::bad_request(format!(
@@ -165,6 +169,27 @@ fn typed(resource: &Resolved, value: Value) -> Result<Object, ApiError> {
             names.kind
         ))
     })
+}
+
+/// Lists and maps that hold nothing are absent, as Kubernetes' own encoding has them.
+fn drop_empty(schema: SchemaRef<'_>, value: &mut Value) {
+    match value {
+        Value::Object(map) => map.retain(|name, value| {
+            let Some(field) = schema.child(name) else { return true };
+            drop_empty(field, value);
+            match (field.kind(), value) {
+                (Kind::List { .. }, Value::Array(list)) => !list.is_empty(),
+                (Kind::Map { .. }, Value::Object(map)) => !map.is_empty(),
+                _ => true,
+            }
+        }),
+        Value::Array(list) => {
+            if let Some(item) = schema.item() {
+                list.iter_mut().for_each(|value| drop_empty(item, value));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn to_hub(resource: &Resolved, object: Object) -> Result<Object, ApiError> {

@@ -84,7 +84,12 @@ impl Author {
     }
 
     /// The entries after this write.
-    fn entries(&self, before: Option<&Object>, body: &dyn Body, sent: &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> {
+    fn entries(
+        &self,
+        before: Option<&Object>,
+        body: &dyn Body,
+        sent: &[ManagedFieldsEntry],
+    ) -> Vec<ManagedFieldsEntry> {
         let schema = schema(&self.resource);
         let api_version = self.resource.api_version();
         let subresource = self.subresource.as_deref().unwrap_or_default();
@@ -161,7 +166,8 @@ pub(super) fn changed(call: &Call<'_>, object: &mut Object, old: &Object, manage
         Managed::Set(entries) => object.keep_managed_fields(entries),
         Managed::Track(sent) => {
             let author = Author::of(call, undo);
-            object.set_lazy_managed_fields_after(old, move |old, body| author.entries(Some(old), body, &sent));
+            object
+                .set_lazy_managed_fields_after(old, move |old, body| author.entries(Some(old), body, &sent));
         }
     }
 }

@@ -32,6 +32,7 @@ mod update;
 mod value;
 mod watch;
 
+pub use crate::subresources::{Budget, DisruptionBudgets, NoBudgets};
 pub use authn::{Authenticator, StaticTokens};
 pub use authz::{Action, AllowAll, Attributes, Authorizer, FixedTable};
 pub(crate) use call::{Call, forbidden};
@@ -42,6 +43,5 @@ pub(crate) use patch::{Patch, patch};
 pub(crate) use read::{get, read_object};
 pub use reader::Reader;
 pub use reserve::{Pool, Reservation};
-pub use crate::subresources::{Budget, DisruptionBudgets, NoBudgets};
 pub use server::{BuildError, Builder, Server};
 pub(crate) use update::{Next, Rules, Source, change, rewrite, update};

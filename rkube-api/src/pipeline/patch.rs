@@ -76,7 +76,9 @@ impl Patch {
         };
         let parse = |parsed: Result<(Value, Vec<String>), codec::DecodeError>| {
             parsed.map_err(|error| match decode::undecodable(&error) {
-                ApiError::BadRequest { .. } => ApiError::bad_request(format!("error decoding patch: {error}")),
+                ApiError::BadRequest { .. } => {
+                    ApiError::bad_request(format!("error decoding patch: {error}"))
+                }
                 error => error,
             })
         };
@@ -198,8 +200,9 @@ impl Source for Patch {
 async fn apply_new(call: &Call<'_>, patch: &Patch, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
     let Kind::Apply(config) = &patch.kind else { return Err(call.not_found()) };
     if let Some(uid) = config.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
-        let message =
-            format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+        let message = format!(
+            "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+        );
         return Err(call.conflict(call.name(), message));
     }
     let schema = managed::schema(&call.resource);
@@ -244,7 +247,9 @@ fn config(call: &Call<'_>, mut config: Value) -> Result<Value, ApiError> {
         )));
     }
     if name.is_empty() {
-        let metadata = config.as_object_mut().map(|map| map.entry("metadata").or_insert_with(|| Value::Object(Default::default())));
+        let metadata = config
+            .as_object_mut()
+            .map(|map| map.entry("metadata").or_insert_with(|| Value::Object(Default::default())));
         if let Some(Value::Object(metadata)) = metadata {
             metadata.insert("name".into(), call.name().into());
         }

@@ -1,5 +1,7 @@
 //! Stage 5: what the server makes of an object, by the rules of its kind. Pure functions over values.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::{
@@ -42,6 +44,22 @@ pub(super) fn prepare_create(definition: &Definition, object: &mut Object, uid: 
     meta.deletion_grace_period_seconds = None;
     meta.self_link = None;
     meta.generation = generation;
+    drop_empty(meta);
+}
+
+/// Lists and maps that hold nothing are absent.
+fn drop_empty(meta: &mut ObjectMeta) {
+    for map in [&mut meta.labels, &mut meta.annotations] {
+        if map.as_ref().is_some_and(BTreeMap::is_empty) {
+            *map = None;
+        }
+    }
+    if meta.finalizers.as_ref().is_some_and(Vec::is_empty) {
+        meta.finalizers = None;
+    }
+    if meta.owner_references.as_ref().is_some_and(Vec::is_empty) {
+        meta.owner_references = None;
+    }
 }
 
 /// Prepares a replacement: what only the server sets is taken from the old object, then `prepare` does the
@@ -60,6 +78,7 @@ pub(super) fn prepare_update(
     meta.resource_version.clone_from(&was.resource_version);
     meta.generation = was.generation;
     meta.self_link = None;
+    drop_empty(meta);
     if meta.uid.as_deref().unwrap_or_default().is_empty() {
         meta.uid.clone_from(&was.uid);
     }

@@ -29,7 +29,13 @@ pub trait DisruptionBudgets: Send + Sync + 'static {
     async fn of(&self, reader: &Reader, pod: &Pod) -> Result<Vec<Budget>, ApiError>;
 
     /// Takes one disruption from a budget; whether there was one left. A dry run takes none.
-    async fn take(&self, reader: &Reader, budget: &Budget, pod: &Pod, dry_run: bool) -> Result<bool, ApiError>;
+    async fn take(
+        &self,
+        reader: &Reader,
+        budget: &Budget,
+        pod: &Pod,
+        dry_run: bool,
+    ) -> Result<bool, ApiError>;
 }
 
 /// There are no budgets.

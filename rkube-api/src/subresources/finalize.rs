@@ -42,7 +42,8 @@ fn validate(_: &Definition, new: &Object, old: &Object) -> ErrorList {
     let spec = FieldPath::new("spec");
     let path = spec.child("finalizers");
     let namespace = new.as_kind::<Namespace>().and_then(|namespace| namespace.spec.as_ref());
-    for (index, name) in namespace.and_then(|spec| spec.finalizers.as_ref()).into_iter().flatten().enumerate() {
+    for (index, name) in namespace.and_then(|spec| spec.finalizers.as_ref()).into_iter().flatten().enumerate()
+    {
         errors.push_messages(&path.index(index), name, names::qualified_name(name));
     }
     errors

@@ -103,12 +103,7 @@ impl Source for PatchedScale<'_> {
 }
 
 /// The object with another number of replicas.
-fn rescale(
-    call: &Call<'_>,
-    scale: &Scale,
-    wanted: &ScaleObject,
-    current: &Object,
-) -> Result<Next, ApiError> {
+fn rescale(call: &Call<'_>, scale: &Scale, wanted: &ScaleObject, current: &Object) -> Result<Next, ApiError> {
     let meta = &wanted.metadata;
     if meta.resource_version.as_deref().is_some_and(|it| !it.is_empty() && it != current.resource_version()) {
         return Err(call.modified(current.name()));

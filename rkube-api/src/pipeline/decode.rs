@@ -159,16 +159,18 @@ fn is_of_version(resource: &Resolved, object: &Object) -> bool {
 fn typed(resource: &Resolved, mut value: Value) -> Result<Object, ApiError> {
     if let Some(schema) = resource.version().type_name.as_deref().and_then(crate::fields::schema_of) {
         drop_empty(schema.root(), &mut value);
+        let errors = crate::fields::normalize(schema.root(), &mut value);
+        if !errors.is_empty() {
+            return Err(not_of_the_kind(resource, &errors));
+        }
     }
-    let names = &resource.definition.names;
-    (resource.version().decode)(value).map_err(|error| {
-        ApiError::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: {error}",
-            names.kind,
-            resource.version().name,
-            names.kind
-        ))
-    })
+    (resource.version().decode)(value).map_err(|error| not_of_the_kind(resource, &error))
+}
+
+/// 400 for what cannot be made an object of the kind.
+fn not_of_the_kind(resource: &Resolved, why: &dyn std::fmt::Display) -> ApiError {
+    let (kind, version) = (&resource.definition.names.kind, &resource.version().name);
+    ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
 }
 
 /// Lists and maps that hold nothing are absent, as Kubernetes' own encoding has them.
@@ -227,14 +229,7 @@ pub(super) fn strict_errors(
 
 /// 400 for unknown and duplicate fields under strict validation.
 fn strict_refusal(resource: &Resolved, found: &[String]) -> ApiError {
-    let names = &resource.definition.names;
-    ApiError::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
-        names.kind,
-        resource.version().name,
-        names.kind,
-        found.join(", ")
-    ))
+    not_of_the_kind(resource, &format!("strict decoding error: {}", found.join(", ")))
 }
 
 /// The options in the body of a delete.

@@ -253,7 +253,7 @@ async fn line_44_addresses_and_ports_are_taken_once_and_given_back() {
 #[tokio::test(start_paused = true)]
 async fn line_44_racing_services_never_share() {
     let world = World::new().await;
-    let spec = json!({"type": "NodePort", "ports": [{"port": 80}, {"port": 81, "nodePort": 31000}]});
+    let spec = json!({"type": "NodePort", "ports": [{"name": "a", "port": 80}, {"name": "b", "port": 81, "nodePort": 31000}]});
     let all = (0..6).map(|at| {
         let (api, spec) = (world.api::<Service>(), spec.clone());
         async move { api.create(&post(), service(&format!("s{at}"), spec)).await }

@@ -102,11 +102,17 @@ fn sync_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
 
 /// Takes away what the new type does not have, unless the client changed it in the same write.
 fn drop_unneeded(new: &mut ServiceSpec, old: &ServiceSpec) {
-    if needs_cluster_ip(old) && !needs_cluster_ip(new) && new.cluster_ip == old.cluster_ip {
-        new.cluster_ip = None;
-        new.cluster_ips = None;
-        new.ip_families = None;
-        new.ip_family_policy = None;
+    if needs_cluster_ip(old) && !needs_cluster_ip(new) {
+        if new.cluster_ip == old.cluster_ip {
+            new.cluster_ip = None;
+            new.cluster_ips = None;
+        }
+        if new.ip_families == old.ip_families {
+            new.ip_families = None;
+        }
+        if new.ip_family_policy == old.ip_family_policy {
+            new.ip_family_policy = None;
+        }
     }
     if needs_node_port(old) && !needs_node_port(new) && same_node_ports(new, old) {
         items_mut(&mut new.ports).iter_mut().for_each(|port| port.node_port = None);

@@ -1,5 +1,6 @@
 //! The API server from outside: what the documentation of Kubernetes promises, line by line.
 #![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod semantics_life;
 mod semantics_read;

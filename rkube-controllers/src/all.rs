@@ -9,12 +9,18 @@ use std::sync::Arc;
 
 use rkube_api::client::{Client, EventRecorder, Informers};
 
-use crate::{runtime::Component, workloads};
+use crate::{
+    identity, lifecycle, network, nodes,
+    resources::ResourceLister,
+    runtime::{Component, Manager},
+    workloads,
+};
 
 /// What the built-in controllers need from whoever runs them.
 #[derive(Clone)]
 pub struct Deps {
     informers: Informers,
+    resources: Arc<dyn ResourceLister>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -24,9 +30,9 @@ impl std::fmt::Debug for Deps {
 }
 
 impl Deps {
-    /// Everything goes through the client of these informers.
-    pub fn new(informers: Informers) -> Self {
-        Self { informers }
+    /// Everything goes through the client of these informers; `resources` tells what the server serves.
+    pub fn new(informers: Informers, resources: Arc<dyn ResourceLister>) -> Self {
+        Self { informers, resources }
     }
 
     /// The informers that the controllers share.
@@ -37,6 +43,11 @@ impl Deps {
     /// The client.
     pub fn client(&self) -> &Client {
         self.informers.client()
+    }
+
+    /// What the server serves.
+    pub fn resources(&self) -> Arc<dyn ResourceLister> {
+        self.resources.clone()
     }
 
     pub(crate) fn recorder(&self, component: &'static str) -> EventRecorder {
@@ -76,9 +87,67 @@ const fn on(
 /// Every built-in controller, in the order in which they start.
 pub fn all() -> Vec<Descriptor> {
     vec![
+        on("serviceaccount", &["namespaces", "serviceaccounts"], |deps| {
+            Arc::new(identity::serviceaccount::controller(deps))
+        }),
+        on("namespace", &["namespaces", "pods"], |deps| Arc::new(lifecycle::namespace::controller(deps))),
+        on("garbagecollector", &["*"], |deps| Arc::new(lifecycle::garbagecollector::controller(deps))),
         on("deployment", &["deployments", "replicasets", "pods"], |deps| {
             Arc::new(workloads::deployment::controller(deps))
         }),
         on("replicaset", &["replicasets", "pods"], |deps| Arc::new(workloads::replicaset::controller(deps))),
+        on("endpointslice", &["services", "pods", "endpointslices"], |deps| {
+            Arc::new(network::endpointslice::controller(deps))
+        }),
+        on("nodelifecycle", &["nodes", "leases", "pods"], |deps| {
+            Arc::new(nodes::nodelifecycle::controller(deps))
+        }),
+        on("tainteviction", &["nodes", "pods"], |deps| Arc::new(nodes::tainteviction::controller(deps))),
+        on("podgc", &["nodes", "pods"], |deps| Arc::new(lifecycle::podgc::controller(deps))),
     ]
+}
+
+/// A manager with those of the built-in controllers that `wanted` picks.
+///
+/// ```no_run
+/// # use rkube_controllers::all::{Deps, manager};
+/// # async fn example(deps: Deps, stop: tokio_util::sync::CancellationToken) {
+/// let result = manager(&deps, |descriptor| descriptor.default_on).run(stop).await;
+/// # }
+/// ```
+pub fn manager(deps: &Deps, wanted: impl Fn(&Descriptor) -> bool) -> Manager {
+    let picked = all().into_iter().filter(|descriptor| wanted(descriptor));
+    picked.fold(Manager::with_informers(deps.informers().clone()), |manager, descriptor| {
+        let component = (descriptor.build)(deps);
+        if descriptor.leader_only { manager.shared(component) } else { manager.always_shared(component) }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        path::{Path, PathBuf},
+    };
+
+    use super::*;
+
+    fn folders(path: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect()
+    }
+
+    #[test]
+    fn every_folder_of_an_area_is_listed() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let found: BTreeSet<String> = folders(&source)
+            .iter()
+            .filter(|area| !area.ends_with("runtime"))
+            .flat_map(|area| folders(area))
+            .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+            .collect();
+        let listed: BTreeSet<String> = all().iter().map(|descriptor| descriptor.name.to_owned()).collect();
+        assert_eq!(found, listed);
+        assert_eq!(listed.len(), all().len(), "a name is listed twice");
+    }
 }

@@ -7,9 +7,11 @@ use k8s_openapi::{
     api::core::v1::{Pod, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
+pub(crate) use rkube_api::helpers::pod::{is_active, is_ready, is_terminal as is_finished, phase};
 use rkube_api::{
     client::Cache,
     error::ApiError,
+    helpers::pod as pods,
     meta::{conditions, owners},
     object::Kind,
 };
@@ -46,34 +48,14 @@ pub(crate) fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// The phase, empty if absent.
-pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// Whether the pod has run to its end.
-pub(crate) fn is_finished(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
-}
-
-/// Whether the pod is to count as one of its owner's.
-pub(crate) fn is_active(pod: &Pod) -> bool {
-    !is_finished(pod) && pod.metadata.deletion_timestamp.is_none()
-}
-
 /// The node, empty while the pod is unscheduled.
 pub(crate) fn node(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
+    pods::node_name(pod).unwrap_or_default()
 }
 
 /// The condition Ready.
 pub(crate) fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
     conditions::get(pod.status.as_ref()?.conditions.as_deref()?, "Ready")
-}
-
-/// Whether the pod is ready.
-pub(crate) fn is_ready(pod: &Pod) -> bool {
-    ready_condition(pod).is_some_and(|condition| condition.status == "True")
 }
 
 /// How long until the pod has been ready for `seconds`: zero if it has, `None` if it isn't ready.
@@ -115,4 +97,19 @@ pub(crate) fn orphans_of(namespace: &str) -> String {
 pub(crate) fn is_namespace_terminating(error: &ApiError) -> bool {
     matches!(error, ApiError::Forbidden { causes, .. }
         if causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// The name of the index that [`index_by_node`] keeps.
+pub(crate) const NODE_INDEX: &str = "node";
+
+/// Keeps pods by the node that they are bound to.
+pub(crate) fn index_by_node(cache: &Cache<Pod>) {
+    cache.add_index(NODE_INDEX, |pod: &Pod| pods::node_name(pod).map(str::to_owned).into_iter().collect());
+}
+
+/// The pod with a condition set; `None` if it has it already.
+pub(crate) fn with_condition(pod: &Pod, condition: PodCondition, now: &Time) -> Option<Pod> {
+    let mut pod = pod.clone();
+    let list = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+    conditions::set(list, condition, now.0).then_some(pod)
 }

@@ -96,6 +96,12 @@ impl Manager {
         self
     }
 
+    /// Adds a component that is shared already; as [`Manager::always`].
+    pub fn always_shared(mut self, component: Arc<dyn Component>) -> Self {
+        self.always.push(component);
+        self
+    }
+
     /// Runs until `token` is cancelled and everything has drained, or the lead is lost.
     pub async fn run(self, token: CancellationToken) -> Result<(), ManagerError> {
         let elector = match self.election {

@@ -97,7 +97,7 @@ impl Rank {
         Self {
             assigned: !node.is_empty(),
             phase: match facts::phase(pod) {
-                "Pending" | "" => 0,
+                "Pending" => 0,
                 "Unknown" => 1,
                 _ => 2,
             },

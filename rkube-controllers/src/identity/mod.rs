@@ -1,0 +1,3 @@
+//! Who pods are.
+
+pub mod serviceaccount;

@@ -1,0 +1,5 @@
+//! How objects come to their end.
+
+pub mod garbagecollector;
+pub mod namespace;
+pub mod podgc;

@@ -1,0 +1,3 @@
+//! Where services find their pods.
+
+pub mod endpointslice;

@@ -1,0 +1,4 @@
+//! Nodes that fall silent, and what becomes of their pods.
+
+pub mod nodelifecycle;
+pub mod tainteviction;

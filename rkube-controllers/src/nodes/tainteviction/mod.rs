@@ -1,0 +1,105 @@
+//! Drives pods out of nodes with NoExecute taints that they don't tolerate (any longer).
+
+pub mod plan;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use rkube_api::{
+    client::{
+        Api, Cache, Client, DeleteParams, EventKind, EventRecorder, Informers, ObjectKey, PostParams,
+        WorkQueue,
+    },
+    error::ApiError,
+    helpers,
+};
+
+use self::plan::Action;
+use crate::{
+    all::Deps,
+    facts::{self, NODE_INDEX},
+    runtime::{Controller, Outcome, Reconcile, ReconcileError, predicate},
+};
+
+/// The controller.
+pub fn controller(deps: &Deps) -> Controller {
+    let informers = deps.informers();
+    let reconciler = Reconciler {
+        client: deps.client().clone(),
+        pods: informers.get::<Pod>().cache().clone(),
+        nodes: informers.get::<Node>().cache().clone(),
+        recorder: deps.recorder("taint-eviction-controller"),
+    };
+    facts::index_by_node(&reconciler.pods);
+    Controller::builder("tainteviction")
+        .workers(8)
+        .for_kind_when::<Pod>(predicate::differs(|pod: &Pod| {
+            let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.clone());
+            (facts::node(pod).to_owned(), tolerations)
+        }))
+        .source(follow_taints)
+        .build(reconciler)
+}
+
+/// A change of a node's taints brings up all its pods.
+fn follow_taints(informers: &Informers, queue: &WorkQueue<ObjectKey>) {
+    let (pods, queue) = (informers.get::<Pod>().cache().clone(), queue.clone());
+    let differs = predicate::differs(|node: &Node| helpers::node::taints(node).to_vec());
+    informers.get::<Node>().on_change(move |change| {
+        if differs(change) {
+            let name = facts::name(&change.object().metadata);
+            pods.by_index(NODE_INDEX, name).iter().for_each(|pod| queue.add(ObjectKey::of(&**pod)));
+        }
+    });
+}
+
+struct Reconciler {
+    client: Client,
+    pods: Cache<Pod>,
+    nodes: Cache<Node>,
+    recorder: EventRecorder,
+}
+
+#[async_trait]
+impl Reconcile for Reconciler {
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
+        let Some(pod) = self.pods.get_key(key) else { return Ok(Outcome::Done) };
+        let node = self.nodes.get("", facts::node(&pod));
+        let Some(node) = node.filter(|_| facts::is_active(&pod)) else { return Ok(Outcome::Done) };
+        let now = self.client.context().clock.now();
+        match plan::plan(&pod, helpers::node::taints(&node), &now) {
+            Action::Keep => Ok(Outcome::Done),
+            Action::Wait(time) => Ok(Outcome::RequeueAfter(time)),
+            Action::Evict => {
+                self.evict(key, &pod).await?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+}
+
+impl Reconciler {
+    async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), ReconcileError> {
+        let note = format!("Marking for deletion Pod {key}");
+        self.recorder.record(pod, EventKind::Normal, "TaintManagerEviction", "Evict", note);
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &*key.namespace);
+        let now = self.client.context().clock.now();
+        let disruption = PodCondition {
+            type_: "DisruptionTarget".into(),
+            status: "True".into(),
+            reason: Some("DeletionByTaintManager".into()),
+            message: Some("Taint manager: deleting due to NoExecute taint".into()),
+            ..PodCondition::default()
+        };
+        if let Some(marked) = facts::with_condition(pod, disruption, &now) {
+            match api.update_status(&PostParams::default(), marked).await {
+                Ok(_) | Err(ApiError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let params = DeleteParams::default().uid(facts::uid(&pod.metadata));
+        match api.delete(&key.name, &params).await {
+            Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -28,6 +28,7 @@ use super::{
     watch::{self, Framer},
 };
 use crate::{
+    codec::{DecodeError, protobuf},
     context::Context,
     error::ApiError,
     registry::{Include, Registry},
@@ -426,7 +427,7 @@ fn content_type(headers: &HeaderMap, verb: Verb) -> Result<String, ApiError> {
     let supported: &[&str] = match verb {
         Verb::Patch => &[patch_type::JSON, patch_type::MERGE, patch_type::STRATEGIC, patch_type::APPLY],
         _ if essence.is_empty() => return Ok(Format::Json.essence().into()),
-        _ => &["application/json", "application/yaml"],
+        _ => &["application/json", "application/yaml", protobuf::MEDIA_TYPE],
     };
     let essence = if essence == "text/yaml" { "application/yaml".to_owned() } else { essence };
     if supported.contains(&essence.as_str()) {
@@ -435,10 +436,25 @@ fn content_type(headers: &HeaderMap, verb: Verb) -> Result<String, ApiError> {
     Err(ApiError::UnsupportedMediaType { supported: supported.iter().map(|&name| name.into()).collect() })
 }
 
+fn unreadable(error: DecodeError) -> ApiError {
+    match error {
+        DecodeError::TooLarge => ApiError::TooLarge { message: error.to_string() },
+        _ => ApiError::bad_request(error.to_string()),
+    }
+}
+
 fn request_body(verb: Verb, content_type: String, bytes: Bytes, query: &Query) -> Result<Body, ApiError> {
     match verb {
         Verb::Delete | Verb::DeleteCollection if bytes.is_empty() => {
             Ok(Body::Delete(Box::new(query::delete_options(query)?)))
+        }
+        _ if content_type == protobuf::MEDIA_TYPE => {
+            // The pipeline reads text; a protobuf body has no unknown or duplicate fields to tell of.
+            let object = protobuf::parse(&bytes).map_err(unreadable)?.object;
+            Ok(Body::Bytes {
+                content_type: Format::Json.essence().into(),
+                bytes: render::json_text(&object)?,
+            })
         }
         _ => Ok(Body::Bytes { content_type, bytes }),
     }

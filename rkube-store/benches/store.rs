@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use rkube_store::{CodecError, Key, ListOptions, Memory, Prefix, Revision, Store, Txn, Value, WatchOptions};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
@@ -88,27 +89,29 @@ fn commits(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for (name, watched, builder) in [
         ("create", false, Memory::builder().all_hot()),
-        ("create watched", true, Memory::builder().all_hot()),
+        ("create, watched and seen", true, Memory::builder().all_hot()),
         ("create counted", false, Memory::builder().hot_bytes(1 << 40)),
         ("create going cold", false, Memory::builder().hot_bytes(0)),
     ] {
         let store = runtime.block_on(filled(1000, builder.build()));
         let mut next = 1000;
-        let mut watch = watched.then(|| {
-            let pods = Prefix::new("/registry/pods");
-            runtime.block_on(store.watch(&pods, WatchOptions::after(Revision(1001)))).expect("a watch")
-        });
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|rounds| {
                 let txns = (next..next + rounds).map(|at| Txn::create(key(at), Blob::new())).collect();
-                next += rounds;
-                let took = timed(&runtime, txns, async |txn| {
-                    black_box(store.commit(txn).await.expect("a new key"));
+                let watch = watched.then(|| {
+                    let (pods, after) = (Prefix::new("/registry/pods"), Revision(next + 1));
+                    runtime.block_on(store.watch(&pods, WatchOptions::after(after))).expect("a watch")
                 });
-                if let Some(watch) = &mut watch {
-                    runtime.block_on(async { while futures::poll!(watch.next()).is_ready() {} });
-                }
-                took
+                let watch = Mutex::new(watch);
+                next += rounds;
+                timed(&runtime, txns, async |txn| {
+                    black_box(store.commit(txn).await.expect("a new key"));
+                    if let Some(watch) = &mut *watch.lock() {
+                        black_box(
+                            watch.next().now_or_never().expect("it is there").expect("an event").is_ok(),
+                        );
+                    }
+                })
             });
         });
     }

@@ -3,7 +3,7 @@
 //!
 //! A [`Recorder`] stands in front of a new store and notes every call and every item of every watch, each
 //! with a tick that tells what came before what. [`check`] then holds the whole against the promises of
-//! [`Store`]. Because answers carry revisions, the order in which commits happened is known, and the check
+//! [`Store`](crate::Store). Because answers carry revisions, the order in which commits happened is known, and the check
 //! is exact: reads and commits are linearizable if each fits the state at its revision and no revision runs
 //! against time.
 //!

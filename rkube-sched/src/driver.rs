@@ -115,6 +115,17 @@ impl Stats {
     }
 }
 
+/// An event's note has 1024 bytes at most.
+fn cut(message: &str) -> String {
+    const MOST: usize = 1024;
+    const MARK: &str = " ...";
+    if message.len() <= MOST {
+        return message.to_owned();
+    }
+    let end = (0..=MOST - MARK.len()).rev().find(|&end| message.is_char_boundary(end));
+    format!("{}{MARK}", &message[..end.unwrap_or(0)])
+}
+
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -388,10 +399,22 @@ impl Driver {
             return;
         }
         if let Some(recorder) = self.recorders.get(info.scheduler_name()) {
-            let note = message.clone();
+            let note = cut(&message);
             recorder.record(&*info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
         }
         let PostFiltered { nomination, victims, .. } = plan;
         self.reporter.tell(Report { pod: info, reason, message, nomination, victims });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_are_cut_between_characters() {
+        assert_eq!(cut("short"), "short");
+        let long = cut(&"a\u{e9}".repeat(600));
+        assert!(long.len() <= 1024 && long.len() > 1020 && long.ends_with(" ..."));
     }
 }

@@ -119,7 +119,7 @@ impl Prepared<'_> {
 
 /// Why the nodes in question could not be found.
 enum Stop {
-    Unfit(Diagnosis),
+    Unfit(Box<Diagnosis>),
     Fail(Status),
 }
 
@@ -134,7 +134,7 @@ impl<'a> Engine<'a> {
         }) {
             Ok((nodes, total)) => self.choose(&nodes, &total),
             Err(Stop::Fail(status)) => Decision::Fail(status),
-            Err(Stop::Unfit(diagnosis)) => self.post_filter(pod, profile, &mut state, diagnosis),
+            Err(Stop::Unfit(diagnosis)) => self.post_filter(pod, profile, &mut state, *diagnosis),
         };
         Outcome { decision, state }
     }
@@ -149,7 +149,7 @@ impl<'a> Engine<'a> {
         let mut diagnosis = Diagnosis { all_nodes: self.snapshot.nodes().len(), ..Diagnosis::default() };
         if diagnosis.all_nodes == 0 {
             diagnosis.absent = Some(Status::unresolvable(NO_NODES));
-            return Err(Stop::Unfit(diagnosis));
+            return Err(Stop::Unfit(Box::new(diagnosis)));
         }
         let prepared = self.pre_filter(pod, profile, state, &mut diagnosis)?;
 
@@ -175,7 +175,7 @@ impl<'a> Engine<'a> {
             diagnosis.blame(status);
         }
         diagnosis.rejected = nodes.rejected;
-        Err(Stop::Unfit(diagnosis))
+        Err(Stop::Unfit(Box::new(diagnosis)))
     }
 
     /// Runs PreFilter.
@@ -193,7 +193,7 @@ impl<'a> Engine<'a> {
             diagnosis.blame(&status);
             diagnosis.pre_filter_message = status.message();
             diagnosis.absent = Some(status);
-            Stop::Unfit(diagnosis)
+            Stop::Unfit(Box::new(diagnosis))
         };
         for plugin in &profile.pre_filter {
             let name = plugin.name();

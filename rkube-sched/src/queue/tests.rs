@@ -265,6 +265,24 @@ impl Model {
         [0, 1000, 2000, 4000, 8000].get(failures as usize).copied().unwrap_or(10_000)
     }
 
+    fn add(&mut self, key: String, priority: i32) {
+        self.sequence += 1;
+        let (since, sequence) = (self.now, self.sequence);
+        let fresh = ModelPod { priority, since, sequence, refusals: 0, errors: 0, place: Place::Active };
+        self.pods.insert(key, fresh);
+    }
+
+    fn len(&self) -> QueueLength {
+        let count = |wanted: fn(&Place) -> bool| self.pods.values().filter(|pod| wanted(&pod.place)).count();
+        QueueLength {
+            active: count(|place| matches!(place, Place::Active)),
+            backoff: count(|place| matches!(place, Place::Backoff { .. })),
+            unschedulable: count(|place| matches!(place, Place::Parked { .. })),
+            gated: 0,
+            in_flight: count(|place| matches!(place, Place::Flying { .. })),
+        }
+    }
+
     fn flush(&mut self) {
         for pod in self.pods.values_mut() {
             match &pod.place {
@@ -332,31 +350,24 @@ impl Model {
     }
 }
 
-fn run(steps: &[Step], pop_from_backoff: bool) {
-    let mut queue = queue(pop_from_backoff);
-    let start = Instant::now();
-    let mut model = Model { pods: BTreeMap::new(), now: 0, sequence: 0, pop_from_backoff };
-    let mut flying = BTreeMap::<String, QueuedPod>::new();
-    for step in steps {
+/// The queue, its model, and the pods that are out of both.
+struct Pair {
+    queue: SchedulingQueue,
+    model: Model,
+    flying: BTreeMap<String, QueuedPod>,
+}
+
+impl Pair {
+    fn apply(&mut self, step: &Step, start: Instant) {
+        let Self { queue, model, flying } = self;
         let now = start + Duration::from_millis(model.now);
+        let key = |index: &u8| format!("p{index}");
         match step {
             Step::Add(index, priority) => {
-                let key = format!("p{index}");
-                if model.pods.contains_key(&key) {
-                    continue;
+                if !model.pods.contains_key(&key(index)) {
+                    queue.add(pod(&key(index), *priority, false), now);
+                    model.add(key(index), *priority);
                 }
-                model.sequence += 1;
-                let (since, sequence) = (model.now, model.sequence);
-                let fresh = ModelPod {
-                    priority: *priority,
-                    since,
-                    sequence,
-                    refusals: 0,
-                    errors: 0,
-                    place: Place::Active,
-                };
-                queue.add(pod(&key, *priority, false), now);
-                model.pods.insert(key, fresh);
             }
             Step::Pop => {
                 let popped = queue.pop(now);
@@ -365,29 +376,28 @@ fn run(steps: &[Step], pop_from_backoff: bool) {
             }
             Step::Refuse(index, added) => {
                 let plugin = if *added { ADDED } else { DELETED };
-                if let Some(pod) = flying.remove(&format!("p{index}")) {
+                if let Some(pod) = flying.remove(&key(index)) {
                     queue.requeue(refused(pod, plugin), now);
-                    model.return_pod(&format!("p{index}"), Some(plugin));
+                    model.return_pod(&key(index), Some(plugin));
                 }
             }
             Step::Fail(index) => {
-                if let Some(pod) = flying.remove(&format!("p{index}")) {
+                if let Some(pod) = flying.remove(&key(index)) {
                     queue.requeue(pod, now);
-                    model.return_pod(&format!("p{index}"), None);
+                    model.return_pod(&key(index), None);
                 }
             }
             Step::Done(index) => {
-                if let Some(pod) = flying.remove(&format!("p{index}")) {
+                if let Some(pod) = flying.remove(&key(index)) {
                     queue.done(&pod.info.uid);
-                    model.pods.remove(&format!("p{index}"));
+                    model.pods.remove(&key(index));
                 }
             }
             Step::Delete(index) => {
-                let key = format!("p{index}");
-                queue.delete(&format!("uid-{key}"));
-                match model.pods.get_mut(&key).map(|pod| &mut pod.place) {
+                queue.delete(&format!("uid-{}", key(index)));
+                match model.pods.get_mut(&key(index)).map(|pod| &mut pod.place) {
                     Some(Place::Flying { deleted, .. }) => *deleted = true,
-                    _ => drop(model.pods.remove(&key)),
+                    _ => drop(model.pods.remove(&key(index))),
                 }
             }
             Step::Added => {
@@ -400,17 +410,18 @@ fn run(steps: &[Step], pop_from_backoff: bool) {
             }
             Step::Wait(millis) => model.now += u64::from(*millis),
         }
-        queue.flush(start + Duration::from_millis(model.now));
-        model.flush();
-        let count = |wanted: fn(&Place) -> bool| model.pods.values().filter(|pod| wanted(&pod.place)).count();
-        let expected = QueueLength {
-            active: count(|place| matches!(place, Place::Active)),
-            backoff: count(|place| matches!(place, Place::Backoff { .. })),
-            unschedulable: count(|place| matches!(place, Place::Parked { .. })),
-            gated: 0,
-            in_flight: count(|place| matches!(place, Place::Flying { .. })),
-        };
-        assert_eq!(queue.len(), expected, "after {step:?}");
+    }
+}
+
+fn run(steps: &[Step], pop_from_backoff: bool) {
+    let start = Instant::now();
+    let model = Model { pods: BTreeMap::new(), now: 0, sequence: 0, pop_from_backoff };
+    let mut pair = Pair { queue: queue(pop_from_backoff), model, flying: BTreeMap::new() };
+    for step in steps {
+        pair.apply(step, start);
+        pair.queue.flush(start + Duration::from_millis(pair.model.now));
+        pair.model.flush();
+        assert_eq!(pair.queue.len(), pair.model.len(), "after {step:?}");
     }
 }
 

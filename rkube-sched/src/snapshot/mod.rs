@@ -306,9 +306,14 @@ impl Snapshot {
         if let Some(&slot) = self.pods.get(&pod.uid)
             && let Some(entry) = self.entries[slot as usize].as_mut()
             && *self.rows[entry.node.row()].name == *node
-            && entry.pod == pod
+            && entry.pod.requests == pod.requests
         {
+            let (node, relabelled) = (entry.node, entry.pod.labels != pod.labels);
             entry.assumed = false;
+            entry.pod = pod;
+            if relabelled {
+                self.log.push(node, Dirty::Load);
+            }
             return;
         }
         self.remove_pod(&pod.uid.clone());

@@ -152,9 +152,10 @@ impl<'a> NodeView<'a> {
     /// Its pods, in no particular but a repeatable order.
     pub fn pods(&self) -> impl Iterator<Item = &'a PlacedPod> {
         let overlay = self.overlay;
-        let own = self.snapshot.pods_of(self.id).filter(move |pod| {
-            overlay.is_none_or(|overlay| !overlay.removed.iter().any(|uid| *uid == pod.uid))
-        });
+        let own = self
+            .snapshot
+            .pods_of(self.id)
+            .filter(move |pod| overlay.is_none_or(|overlay| !overlay.removed.contains(&pod.uid)));
         own.chain(overlay.into_iter().flat_map(|overlay| &overlay.added))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rkube_api::client::{Patch, PatchParams};
+use rkube_api::{
+    client::{Patch, PatchParams},
+    k8s_openapi::api::core::v1::Node,
+};
 use rkube_sched::{Config, framework::ProfileConfig};
 use serde_json::json;
 
@@ -53,14 +56,31 @@ async fn a_pod_that_fits_nowhere_is_told_why_and_helped_by_a_new_node() {
     after(60).await;
     assert_eq!(scheduler.stats.decisions(), tries);
 
-    // A node that is too small does not wake it either; one that fits does.
-    world.node("small-too", "1").await;
-    after(20).await;
-    assert_eq!(scheduler.stats.decisions(), tries);
     world.node("large", "4").await;
     after(20).await;
     assert_eq!(world.node_of("p").await.as_deref(), Some("large"));
     assert_eq!(world.condition("p").await.status, "True");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_help_wakes_nobody() {
+    let world = World::new(1).await;
+    world.node("small", "1").await;
+    let scheduler = world.scheduler(Config::default());
+    world.pod("p", "2").await;
+    after(10).await;
+    assert_eq!(scheduler.stats.decisions(), 1);
+    // Another node that is too small, labels, a pod that comes.
+    world.node("small-too", "1").await;
+    let label = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    world.api::<Node>().patch("small", &PatchParams::default(), &label).await.unwrap();
+    world.pod("other", "1").await;
+    after(100).await;
+    assert_eq!((scheduler.stats.decisions(), scheduler.stats.bound()), (2, 1));
+    // A pod that goes may always have made room.
+    world.delete_pod("other").await;
+    after(10).await;
+    assert_eq!((scheduler.stats.decisions(), scheduler.stats.bound()), (3, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! The scheduler against the API server, both in this process, on paused time.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod binding;
 mod plugins;
 mod support;

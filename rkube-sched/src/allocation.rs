@@ -57,12 +57,12 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// What is requested on the node with the pod there.
     pub(crate) fn requested_with(&self, node: NodeView<'_>) -> i64 {
-        self.amount
-            + match self.counting {
-                Counting::Plain => node.requested(self.column),
-                Counting::NonzeroCpu => node.nonzero_cpu(),
-                Counting::NonzeroMemory => node.nonzero_memory(),
-            }
+        let there = match self.counting {
+            Counting::Plain => node.requested(self.column),
+            Counting::NonzeroCpu => node.nonzero_cpu(),
+            Counting::NonzeroMemory => node.nonzero_memory(),
+        };
+        there.saturating_add(self.amount)
     }
 }
 

@@ -321,3 +321,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn absurd_amounts_are_refused_without_a_fault() {
+    let mut snapshot = snapshot([node("a", json!({"cpu": "9E", "memory": "9E", "pods": "9E"}))]);
+    let most = json!({"cpu": "9E", "memory": "9E", "ephemeral-storage": "9E", "x.io/y": "9E"});
+    for index in 0..300 {
+        snapshot.set_pod(PlacedPod::from(&pod_asking(&format!("x{index}"), most.clone())), "a");
+        assert!(!matches!(standard(&snapshot, &pod_asking("p", most.clone()), 1), Decision::Fail(_)));
+    }
+    for index in 0..300 {
+        snapshot.remove_pod(&format!("uid-x{index}"));
+    }
+    let ask = |requests| standard(&snapshot, &pod_asking("p", requests), 1);
+    assert!(matches!(ask(json!({"cpu": "1"})), Decision::Place(_)));
+    assert_eq!(message(ask(json!({"x.io/y": "9E"}))), "0/1 nodes are available: 1 Insufficient x.io/y.");
+}

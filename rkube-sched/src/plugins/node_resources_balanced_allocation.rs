@@ -75,7 +75,7 @@ fn score_node(wanted: &[Wanted], node: NodeView<'_>) -> i64 {
             continue;
         }
         let fraction = |amount: i64| (amount as f64 / allocatable as f64).min(1.0);
-        with.push(fraction(requested + resource.amount));
+        with.push(fraction(requested.saturating_add(resource.amount)));
         without.push(fraction(requested));
     }
     MAX_NODE_SCORE / 2 + (MAX_NODE_SCORE / 2 + balance(&with) - balance(&without)) / 2

@@ -146,7 +146,7 @@ impl Lack {
         allocatable: i64,
         reason: impl FnOnce() -> Cow<'static, str>,
     ) {
-        if wanted > 0 && wanted > allocatable - requested {
+        if wanted > 0 && wanted > allocatable.saturating_sub(requested) {
             self.hopeless |= wanted > allocatable;
             self.status = std::mem::take(&mut self.status).with(reason());
         }
@@ -361,7 +361,7 @@ impl Filter for NodeResourcesFit {
         ];
         for (column, wanted) in fixed.into_iter().filter(|(_, wanted)| *wanted > 0) {
             for (fits, (allocatable, requested)) in fits.iter_mut().zip(free(column)) {
-                *fits &= wanted <= allocatable - requested;
+                *fits &= wanted <= allocatable.saturating_sub(*requested);
             }
         }
         nodes.retain(|node| {

@@ -110,15 +110,17 @@ impl Columns {
     /// Adds (`sign` 1) or takes away (-1) a pod.
     pub(crate) fn apply(&mut self, node: NodeId, requests: &Requests, sign: i64) {
         let row = node.row();
-        self.requested[Column::CPU.0][row] += sign * requests.cpu_milli;
-        self.requested[Column::MEMORY.0][row] += sign * requests.memory;
-        self.requested[Column::EPHEMERAL.0][row] += sign * requests.ephemeral;
-        self.requested[Column::PODS.0][row] += sign;
-        self.nonzero_cpu[row] += sign * requests.nonzero_cpu;
-        self.nonzero_memory[row] += sign * requests.nonzero_memory;
+        // Even absurd sums come back to what they were when their pods go.
+        let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
+        add(&mut self.requested[Column::CPU.0][row], requests.cpu_milli);
+        add(&mut self.requested[Column::MEMORY.0][row], requests.memory);
+        add(&mut self.requested[Column::EPHEMERAL.0][row], requests.ephemeral);
+        add(&mut self.requested[Column::PODS.0][row], 1);
+        add(&mut self.nonzero_cpu[row], requests.nonzero_cpu);
+        add(&mut self.nonzero_memory[row], requests.nonzero_memory);
         for (name, value) in &requests.scalars {
             let column = self.column(name);
-            self.requested[column][row] += sign * value;
+            add(&mut self.requested[column][row], *value);
         }
     }
 }

@@ -37,7 +37,7 @@ pub use columns::{Column, Columns};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
 pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
-pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, Requests, is_extended, is_scalar};
+pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, MOST, Requests, is_extended, is_scalar};
 pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub use view::{NodeSet, NodeView, Overlay};
 
@@ -248,7 +248,7 @@ impl Snapshot {
         for (name, quantity) in allocatable.into_iter().flatten() {
             let quantity = Quantity::try_from(quantity).unwrap_or_default();
             let value = if name == "cpu" { quantity.milli_value() } else { quantity.value() };
-            self.columns.set_allocatable(id, name, value);
+            self.columns.set_allocatable(id, name, requests::bounded(value));
         }
         let row = &mut self.rows[id.row()];
         let before = (std::mem::replace(&mut row.labels, labels), std::mem::replace(&mut row.taints, taints));

@@ -16,6 +16,15 @@ pub const DEFAULT_CPU_MILLI: i64 = 100;
 /// What scoring takes a container to need that asks for no memory: 200 Mi.
 pub const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
+/// No amount counts for more than this, 64 Pi: percentages of it, and sums over the pods of a node, still
+/// fit into 64 bits.
+pub const MOST: i64 = 1 << 56;
+
+/// An amount within what can be reckoned with.
+pub(super) fn bounded(amount: i64) -> i64 {
+    amount.clamp(0, MOST)
+}
+
 /// The resources that a pod asks for, in the units of the snapshot's columns.
 ///
 /// ```
@@ -52,16 +61,18 @@ impl Requests {
         let assumed = total(pod, true);
         let (cpu, memory, ephemeral) =
             (plain.remove("cpu"), plain.remove("memory"), plain.remove("ephemeral-storage"));
-        let value = |quantity: Option<Quantity>| quantity.map_or(0, Quantity::value);
+        let value = |quantity: Option<Quantity>| quantity.map_or(0, |quantity| bounded(quantity.value()));
+        let milli =
+            |quantity: Option<Quantity>| quantity.map_or(0, |quantity| bounded(quantity.milli_value()));
         let scalars = plain
             .into_iter()
             .filter(|(name, _)| is_scalar(name))
-            .map(|(name, quantity)| (name.into(), quantity.value()));
+            .map(|(name, quantity)| (name.into(), bounded(quantity.value())));
         Self {
-            cpu_milli: cpu.map_or(0, Quantity::milli_value),
+            cpu_milli: milli(cpu),
             memory: value(memory),
             ephemeral: value(ephemeral),
-            nonzero_cpu: assumed.get("cpu").map_or(0, |cpu| cpu.milli_value()),
+            nonzero_cpu: milli(assumed.get("cpu").copied()),
             nonzero_memory: value(assumed.get("memory").copied()),
             scalars: scalars.collect(),
         }

@@ -33,16 +33,17 @@ impl Overlay {
     }
 
     fn apply(&mut self, requests: &Requests, sign: i64) {
-        self.sums.cpu_milli += sign * requests.cpu_milli;
-        self.sums.memory += sign * requests.memory;
-        self.sums.ephemeral += sign * requests.ephemeral;
-        self.sums.nonzero_cpu += sign * requests.nonzero_cpu;
-        self.sums.nonzero_memory += sign * requests.nonzero_memory;
+        let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
+        add(&mut self.sums.cpu_milli, requests.cpu_milli);
+        add(&mut self.sums.memory, requests.memory);
+        add(&mut self.sums.ephemeral, requests.ephemeral);
+        add(&mut self.sums.nonzero_cpu, requests.nonzero_cpu);
+        add(&mut self.sums.nonzero_memory, requests.nonzero_memory);
         self.pods += sign;
         for (name, value) in &requests.scalars {
             match self.delta.iter_mut().find(|(mine, _)| mine == name) {
-                Some((_, sum)) => *sum += sign * value,
-                None => self.delta.push((name.clone(), sign * value)),
+                Some((_, sum)) => add(sum, *value),
+                None => self.delta.push((name.clone(), sign.wrapping_mul(*value))),
             }
         }
     }
@@ -134,19 +135,19 @@ impl<'a> NodeView<'a> {
     /// What its pods ask for of a resource.
     pub fn requested(&self, column: Column) -> i64 {
         let base = self.snapshot.columns().requested(column)[self.id.row()];
-        base + self.overlay.map_or(0, |overlay| overlay.of(self.snapshot, column))
+        base.wrapping_add(self.overlay.map_or(0, |overlay| overlay.of(self.snapshot, column)))
     }
 
     /// What its pods ask for of CPU, with defaults.
     pub fn nonzero_cpu(&self) -> i64 {
         let base = self.snapshot.columns().nonzero_cpu()[self.id.row()];
-        base + self.overlay.map_or(0, |overlay| overlay.sums.nonzero_cpu)
+        base.wrapping_add(self.overlay.map_or(0, |overlay| overlay.sums.nonzero_cpu))
     }
 
     /// What its pods ask for of memory, with defaults.
     pub fn nonzero_memory(&self) -> i64 {
         let base = self.snapshot.columns().nonzero_memory()[self.id.row()];
-        base + self.overlay.map_or(0, |overlay| overlay.sums.nonzero_memory)
+        base.wrapping_add(self.overlay.map_or(0, |overlay| overlay.sums.nonzero_memory))
     }
 
     /// Its pods, in no particular but a repeatable order.

@@ -20,6 +20,8 @@ pub mod alloc;
 pub mod client;
 pub mod codec;
 pub mod context;
+#[cfg(feature = "crd")]
+pub mod dynamic;
 pub mod error;
 pub mod fields;
 pub mod helpers;

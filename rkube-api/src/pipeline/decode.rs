@@ -4,7 +4,7 @@ use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 
-use super::call::Call;
+use super::{call::Call, managed};
 use crate::{
     codec::{self, DecodeError, Parsed},
     error::ApiError,
@@ -221,9 +221,7 @@ pub(super) fn strict_errors(
         return Vec::new();
     }
     let mut found = duplicates;
-    if let Some(schema) = resource.version().type_name.as_deref().and_then(crate::fields::schema_of) {
-        found.extend(crate::fields::unknown_fields(schema.root(), value));
-    }
+    found.extend(crate::fields::unknown_fields(managed::schema(resource).root(), value));
     found
 }
 

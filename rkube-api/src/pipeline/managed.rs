@@ -44,7 +44,7 @@ pub(super) fn schema(resource: &Resolved) -> SchemaOf {
     if let Some(schema) = version.type_name.as_deref().and_then(crate::fields::schema_of) {
         return SchemaOf::Known(schema);
     }
-    SchemaOf::Own(Arc::new(Schema::any()))
+    SchemaOf::Own(version.compiled.clone().unwrap_or_else(|| Arc::new(Schema::any())))
 }
 
 /// A schema, of the table of types or made for a custom kind.

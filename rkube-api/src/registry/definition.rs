@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     error::{ApiError, Cause},
+    fields::Schema,
     meta::{
         names::{NameCheck, name_is_subdomain},
         object_meta::{validate_object_meta, validate_object_meta_update},
@@ -84,6 +85,8 @@ pub struct Version {
     pub type_name: Option<String>,
     /// The structural schema of a kind that was defined at run time.
     pub schema: Option<Arc<Value>>,
+    /// The same, ready for use.
+    pub compiled: Option<Arc<Schema>>,
     /// The API group under which this version is served, if it is not the resource's own
     /// (Event: `events.k8s.io` beside the core group).
     pub group: Option<String>,
@@ -394,6 +397,7 @@ impl<K: Kind> Builder<K> {
             from_hub: None,
             type_name: Some(openapi_name::<K>()),
             schema: None,
+            compiled: None,
             group: None,
         };
         let definition = Definition {
@@ -635,6 +639,7 @@ impl<K: Kind> Builder<K> {
             })),
             type_name: Some(openapi_name::<V>()),
             schema: None,
+            compiled: None,
             group: (V::GROUP != K::GROUP).then(|| V::GROUP.into()),
         });
         self

@@ -46,17 +46,27 @@ pub(crate) struct Rules<'a> {
     pub(crate) prepare: Option<&'a Hook2>,
     /// All that is wrong with the change.
     pub(crate) validate: fn(&Definition, &Object, &Object) -> ErrorList,
+    /// Whether it may move the generation: a status never does, though it may carry annotations.
+    pub(crate) moves_generation: bool,
 }
 
 impl<'a> Rules<'a> {
     /// Of the main resource.
     pub(crate) fn main(definition: &'a Definition) -> Self {
-        Self { prepare: definition.strategy.prepare_update.as_ref(), validate: Definition::validate_update }
+        Self {
+            prepare: definition.strategy.prepare_update.as_ref(),
+            validate: Definition::validate_update,
+            moves_generation: true,
+        }
     }
 
     /// Of the status.
     pub(crate) fn status(status: &'a StatusStrategy) -> Self {
-        Self { prepare: status.prepare_update.as_ref(), validate: Definition::validate_status_update }
+        Self {
+            prepare: status.prepare_update.as_ref(),
+            validate: Definition::validate_status_update,
+            moves_generation: false,
+        }
     }
 }
 
@@ -145,6 +155,9 @@ async fn attempt(
     admission::mutate(server.admission(), &mut request).await?;
     let (mut object, undo) = request.admitted()?;
     strategy::prepare_update(definition, &mut object, old, rules.prepare);
+    if !rules.moves_generation {
+        object.meta_mut().generation = old.meta().generation;
+    }
     let reowned = matches!(&managed, Managed::Set(entries) if *entries != *old.managed_fields())
         || matches!(&managed, Managed::Track(sent) if !sent.is_empty() && *sent != *old.managed_fields());
     managed::changed(call, &mut object, old, managed, undo);

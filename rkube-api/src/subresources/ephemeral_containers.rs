@@ -25,7 +25,7 @@ impl Handler for EphemeralContainers {
     }
 
     async fn serve(&self, call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
-        let rules = Rules { prepare: Some(&PREPARE), validate };
+        let rules = Rules { prepare: Some(&PREPARE), validate, moves_generation: true };
         match call.verb {
             Verb::Get => get(call).await,
             Verb::Update => update(call, body, &rules).await,

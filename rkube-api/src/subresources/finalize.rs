@@ -25,7 +25,7 @@ impl Handler for FinalizeNamespace {
     }
 
     async fn serve(&self, call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
-        update(call, body, &Rules { prepare: Some(&PREPARE), validate }).await
+        update(call, body, &Rules { prepare: Some(&PREPARE), validate, moves_generation: true }).await
     }
 }
 

@@ -249,14 +249,22 @@ impl Component for Controller {
         let spawner = self.spawner.lock().clone().unwrap_or_default();
         let workers: Vec<_> =
             (0..self.workers).map(|_| spawner.spawn("controller", self.worker().run())).collect();
-        let aborts: Vec<_> = workers.iter().map(|worker| worker.abort_handle()).collect();
+        // Also if this future is dropped instead of being stopped in order.
+        let _ended = AbortOnDrop(workers.iter().map(|worker| worker.abort_handle()).collect());
         token.cancelled().await;
         self.queue.shut_down();
         let ended = join_all(workers.into_iter().map(|worker| worker.join()));
         if tokio::time::timeout(self.drain, ended).await.is_err() {
             tracing::warn!(controller = &*self.name, "stopped before all work was done");
-            aborts.iter().for_each(|worker| worker.abort());
         }
+    }
+}
+
+struct AbortOnDrop(Vec<tokio::task::AbortHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|task| task.abort());
     }
 }
 

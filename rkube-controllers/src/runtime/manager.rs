@@ -7,6 +7,7 @@ use rkube_api::client::{
     Client, Informers,
     leader::{LeaderConfig, LeaderConfigError, LeaderElector, LeaderError},
 };
+use rkube_api::context::Task;
 use tokio_util::sync::CancellationToken;
 
 use super::Component;
@@ -140,7 +141,7 @@ async fn run_all(components: &[Arc<dyn Component>], informers: &Informers, token
 }
 
 /// Started components, each with its own token.
-struct Running(Vec<(CancellationToken, rkube_api::context::Task)>);
+struct Running(Vec<(CancellationToken, Option<Task>)>);
 
 impl Running {
     fn start(components: &[Arc<dyn Component>], informers: &Informers) -> Self {
@@ -149,16 +150,23 @@ impl Running {
             tracing::debug!(component = component.name(), "starts");
             let (component, token) = (component.clone(), CancellationToken::new());
             let own = token.clone();
-            (token, spawner.spawn("component", async move { component.run(own).await }))
+            (token, Some(spawner.spawn("component", async move { component.run(own).await })))
         };
         Self(components.iter().map(start).collect())
     }
 
     /// Tells the components to stop, the last first, and waits for all.
-    async fn stop(self) {
+    async fn stop(mut self) {
         for (token, _) in self.0.iter().rev() {
             token.cancel();
         }
-        join_all(self.0.into_iter().rev().map(|(_, task)| task.join())).await;
+        join_all(self.0.iter_mut().rev().filter_map(|(_, task)| task.take()).map(Task::join)).await;
+    }
+}
+
+impl Drop for Running {
+    /// A manager whose future is dropped leaves nothing running.
+    fn drop(&mut self) {
+        self.0.iter().filter_map(|(_, task)| task.as_ref()).for_each(Task::abort);
     }
 }

@@ -90,6 +90,8 @@ impl Component for GarbageCollector {
 
     async fn run(&self, token: CancellationToken) {
         let spawner = self.client.context().spawner.child();
+        // Also if this future is dropped instead of being stopped in order.
+        let _ended = spawner.token().clone().drop_guard();
         let worker = || Worker {
             client: self.client.clone(),
             shared: self.shared.clone(),

@@ -1,5 +1,7 @@
 //! The controllers against the API server in this process, on paused time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
 mod cascades;
 mod deployments;
 mod leader;

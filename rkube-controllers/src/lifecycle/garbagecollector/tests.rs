@@ -121,7 +121,7 @@ impl World {
 
     fn check(&mut self, uid: &str) {
         let Some(node) = self.graph.get(uid).cloned() else { return };
-        if node.deleting && !node.foreground || !node.foreground && self.graph.is_held(&node) {
+        if !node.foreground && (node.deleting || self.graph.is_held(&node)) {
             return;
         }
         let Some(latest) = self.objects.get(uid).cloned() else { return };

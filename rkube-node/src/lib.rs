@@ -9,4 +9,6 @@
 pub mod agent;
 pub mod pod;
 pub mod runtime;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;

@@ -43,7 +43,7 @@ pub struct NodeAddresses(Arc<Mutex<HashMap<Box<str>, OneNode, FixedState>>>);
 pub(super) fn ranges_of(node: &Node) -> Vec<Cidr> {
     let Some(spec) = &node.spec else { return Vec::new() };
     let all = spec.pod_cidrs.as_deref().filter(|all| !all.is_empty());
-    let texts = all.unwrap_or_else(|| spec.pod_cidr.as_slice()).iter().filter(|text| !text.is_empty());
+    let texts = all.unwrap_or(spec.pod_cidr.as_slice()).iter().filter(|text| !text.is_empty());
     texts
         .filter_map(|text| {
             let range = text.parse();

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod binding;
+mod churn;
 mod plugins;
 mod support;

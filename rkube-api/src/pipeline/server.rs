@@ -22,7 +22,7 @@ use crate::{
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
     request::{ApiRequest, ApiResponse, Credentials, Target, Transport, UserInfo, Verb},
-    subresources::{self, DisruptionBudgets, Handler, NoBudgets},
+    subresources::{self, DisruptionBudgets, Handler, NoBudgets, Tokens},
 };
 
 /// Why a server cannot be built.
@@ -106,6 +106,7 @@ impl Builder {
             reader,
             leases: leases::Leases::default(),
             bookmarks: OnceLock::new(),
+            tokens: Tokens::default(),
         }))
     }
 }
@@ -137,6 +138,7 @@ pub struct Server {
     reader: Reader,
     leases: leases::Leases,
     bookmarks: OnceLock<()>,
+    tokens: Tokens,
 }
 
 impl std::fmt::Debug for Server {
@@ -184,7 +186,17 @@ impl Server {
 
     /// The user of these credentials, or 401.
     pub async fn authenticate(&self, credentials: &Credentials) -> Result<Arc<UserInfo>, ApiError> {
+        if let Credentials::Token(token) = credentials {
+            let now = self.context().clock.timestamp();
+            if let Some(user) = self.tokens.user(token, now, &self.reader).await? {
+                return Ok(user);
+            }
+        }
         authn::user(&self.parts.authenticators, credentials).await
+    }
+
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Whether a user may read a path that is no resource (`/apis`, `/version`), or 403.

@@ -7,12 +7,15 @@ mod eviction;
 mod finalize;
 pub(crate) mod scale;
 pub(crate) mod status;
+mod token;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use serde_json::Value;
+
+pub(crate) use token::Tokens;
 
 pub use eviction::{Budget, DisruptionBudgets, NoBudgets};
 
@@ -30,6 +33,7 @@ pub(crate) fn all() -> Vec<Arc<dyn Handler>> {
         Arc::new(ephemeral_containers::EphemeralContainers),
         Arc::new(eviction::EvictPod),
         Arc::new(finalize::FinalizeNamespace),
+        Arc::new(token::RequestToken),
     ]
 }
 

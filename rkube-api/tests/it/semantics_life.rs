@@ -400,3 +400,40 @@ async fn a_delete_answers_with_a_status() {
     let details = status.details.unwrap();
     assert_eq!((details.name.as_deref(), details.kind.as_deref()), (Some("a"), Some("configmaps")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_service_account_gets_tokens_that_expire() {
+    use k8s_openapi::api::authentication::v1::TokenRequest;
+    let world = World::new().await;
+    let target = Target {
+        version: "v1".into(),
+        resource: "serviceaccounts".into(),
+        namespace: Some("default".into()),
+        name: Some("default".into()),
+        subresource: Some("token".into()),
+        ..Target::default()
+    };
+    let ask = |seconds: i64| {
+        let request = json!({"spec": {"audiences": [], "expirationSeconds": seconds}});
+        let bytes = request.to_string().into();
+        let body = Body::Bytes { content_type: "application/json".into(), bytes };
+        world.send(Verb::Create, target.clone(), Options::default(), body)
+    };
+    let (code, text) = refused(ask(60).await);
+    assert_eq!(code, 422);
+    assert!(text.contains("may not specify a duration less than 10 minutes"), "{text}");
+    let ApiResponse::Object { object, code: 201, .. } = ask(900).await.unwrap() else { panic!() };
+    let token = object.as_kind::<TokenRequest>().unwrap().status.as_ref().unwrap().token.clone().unwrap();
+    let token = rkube_api::request::Credentials::Token(token);
+    let user = world.server.authenticate(&token).await.unwrap();
+    assert_eq!(user.name, "system:serviceaccount:default:default");
+    assert!(user.in_group("system:serviceaccounts:default"));
+    tokio::time::advance(std::time::Duration::from_secs(901)).await;
+    assert_eq!(refused(world.server.authenticate(&token).await).0, 401);
+    let ApiResponse::Object { object, .. } = ask(900).await.unwrap() else { panic!() };
+    let token = object.as_kind::<TokenRequest>().unwrap().status.as_ref().unwrap().token.clone().unwrap();
+    let token = rkube_api::request::Credentials::Token(token);
+    world.server.authenticate(&token).await.unwrap();
+    world.api::<ServiceAccount>().delete("default", &DeleteParams::default()).await.unwrap();
+    assert_eq!(refused(world.server.authenticate(&token).await).0, 401, "gone with its account");
+}

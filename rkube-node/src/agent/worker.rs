@@ -94,7 +94,7 @@ impl Pool {
             }
             for action in &plan.actions {
                 if let Err(error) = self.act(member, uid, &pod, action).await {
-                    self.failed(&pod, action, &error);
+                    self.failed(uid, &pod, action, &error);
                     if !gone {
                         self.report(member, uid, &pod, &plan.status).await?;
                     }
@@ -219,8 +219,15 @@ impl Pool {
         Ok(())
     }
 
-    fn failed(&self, pod: &Pod, action: &Action, error: &SyncError) {
+    fn failed(&self, uid: &Arc<str>, pod: &Pod, action: &Action, error: &SyncError) {
         let (reason, what) = match action {
+            // A new node gets its range a moment after it registers: only a lasting lack is worth telling.
+            _ if matches!(error, SyncError::Address(AddressError::NotReady { .. })) => {
+                if self.queue.requeues(uid) < 3 {
+                    return;
+                }
+                ("NetworkNotReady", "network is not ready")
+            }
             Action::RunSandbox { .. } => ("FailedCreatePodSandBox", "Failed to create pod sandbox"),
             Action::Start { .. } | Action::Pull { .. } => ("Failed", "Error"),
             Action::Stop { .. } | Action::StopSandbox | Action::RemovePod => {

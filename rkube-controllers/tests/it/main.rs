@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod cascades;
+mod custom;
 mod deployments;
 mod leader;
 mod namespaces;
 mod nodes;
+mod replay;
 mod runtime;
 mod services;
 mod support;

@@ -36,6 +36,7 @@ pub use priority::Priority;
 pub use service_account::ServiceAccount;
 
 use async_trait::async_trait;
+use rkube_store::{Check, Key};
 use serde_json::Value;
 
 use crate::{
@@ -104,7 +105,11 @@ pub struct AdmissionRequest<'a> {
     changed: bool,
     warnings: Vec<String>,
     undo: Vec<Undo>,
+    guards: Vec<Guard>,
 }
+
+/// What must still hold when the write is committed, and how it is refused if it does not.
+pub(crate) type Guard = (Check, ApiError);
 
 impl<'a> AdmissionRequest<'a> {
     pub(crate) fn new(
@@ -113,7 +118,16 @@ impl<'a> AdmissionRequest<'a> {
         old: Option<Object>,
         object: Option<Object>,
     ) -> Self {
-        Self { call, operation, old, object, changed: false, warnings: Vec::new(), undo: Vec::new() }
+        Self {
+            call,
+            operation,
+            old,
+            object,
+            changed: false,
+            warnings: Vec::new(),
+            undo: Vec::new(),
+            guards: Vec::new(),
+        }
     }
 
     /// What is done.
@@ -213,6 +227,16 @@ impl<'a> AdmissionRequest<'a> {
     /// nobody owns that in managedFields. What a plugin does not say so of belongs to the user.
     pub fn unowned(&mut self, undo: impl Fn(&mut Value) + Send + Sync + 'static) {
         self.undo.push(Box::new(undo));
+    }
+
+    /// The write goes through only if an object still exists when it is committed.
+    pub(crate) fn guard(&mut self, key: Option<Key>, or_else: ApiError) {
+        self.guards.extend(key.map(|key| (Check::Exists(key), or_else)));
+    }
+
+    /// What plugins want checked in the commit.
+    pub(crate) fn take_guards(&mut self) -> Vec<Guard> {
+        std::mem::take(&mut self.guards)
     }
 
     /// The object after the mutating phase, with its defaults, and how to take back what plugins added.

@@ -38,15 +38,18 @@ impl Admission for NamespaceLifecycle {
             }
             return Ok(());
         }
-        let name = request.namespace();
+        let name = request.namespace().to_owned();
         if !request.reader().serves("", "namespaces") {
             // A server without the kind has no namespaces to look after.
             return Ok(());
         }
-        let Some(namespace) = request.reader().get::<Namespace>("", name).await? else {
+        let Some(namespace) = request.reader().get::<Namespace>("", &name).await? else {
             return Err(ApiError::not_found("", "namespaces", name));
         };
         if namespace.metadata.deletion_timestamp.is_none() {
+            // It may go while other plugins take their time.
+            let key = request.reader().key("", "namespaces", "", &name);
+            request.guard(key, ApiError::not_found("", "namespaces", name));
             return Ok(());
         }
         let why = format!("unable to create new content in namespace {name} because it is being terminated");

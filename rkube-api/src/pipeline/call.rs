@@ -22,7 +22,12 @@ pub(crate) struct Call<'s> {
     pub(crate) resource: Resolved,
     pub(crate) options: Options,
     pub(crate) user_agent: Arc<str>,
+    /// How many bytes the body has, if it came over a wire.
+    pub(crate) body_bytes: usize,
 }
+
+/// A body beyond this is measured as it will be stored; the store checks others by their weight.
+const LARGE: usize = 64 * 1024;
 
 impl Call<'_> {
     pub(crate) fn definition(&self) -> &Definition {
@@ -95,6 +100,14 @@ impl Call<'_> {
 
     pub(crate) fn invalid(&self, name: &str, errors: &ErrorList) -> ApiError {
         self.definition().invalid(name, errors)
+    }
+
+    /// Encodes an object of a large body, so that the store sees how large it is.
+    pub(crate) fn measure(&self, object: &Object) -> Result<(), ApiError> {
+        if self.body_bytes > LARGE {
+            object.encode()?;
+        }
+        Ok(())
     }
 
     /// An object of the hub version in the version that was asked for.

@@ -9,7 +9,7 @@ use super::{
     strategy,
 };
 use crate::{
-    admission::{self, AdmissionRequest, Operation},
+    admission::{self, AdmissionRequest, Guard, Operation},
     error::ApiError,
     object::Object,
     request::{ApiResponse, Body},
@@ -80,6 +80,7 @@ async fn attempt(
     let (server, definition) = (call.server, call.definition());
     let mut request = AdmissionRequest::new(call, Operation::Create, None, Some(object));
     admission::mutate(server.admission(), &mut request).await?;
+    let guards = request.take_guards();
     let (mut object, undo) = request.admitted()?;
     let context = server.context();
     strategy::prepare_create(definition, &mut object, context.rng.uid().to_string(), context.clock.now());
@@ -99,15 +100,13 @@ async fn attempt(
     admission::validate(server.admission(), &mut request).await?;
     *warnings = request.take_warnings(std::mem::take(warnings));
     let object = request.take_object()?;
-    if let Some(warn) = &definition.strategy.warnings {
-        warnings.extend(warn(&object));
-    }
+    strategy::warn(definition, &object, warnings);
     let key = keys::object(definition, object.namespace(), object.name());
     if call.options.dry_run {
         let taken = server.store().get(&key, None).await.map_err(super::call::store_error)?.entry.is_some();
         return if taken { Ok(Err(Again::Name)) } else { Ok(Ok(object)) };
     }
-    commit(call, key, object, txn).await
+    commit(call, key, object, txn, guards).await
 }
 
 async fn commit(
@@ -115,20 +114,30 @@ async fn commit(
     key: rkube_store::Key,
     object: Object,
     reserved: Txn<Object>,
+    guards: Vec<Guard>,
 ) -> Result<Result<Object, Again>, ApiError> {
+    call.measure(&object)?;
     let mut txn = Txn::create(key.clone(), object);
     if let Some(time) = call.definition().time_to_live {
         txn = txn.lease(call.server.lease(time).await?);
     }
     txn.checks.extend(reserved.checks);
     txn.ops.extend(reserved.ops);
+    let first_guard = txn.checks.len();
+    txn.checks.extend(guards.iter().map(|(check, _)| check.clone()));
     match call.server.store().commit(txn).await {
         Ok(committed) => match committed.changes.into_iter().next() {
             Some(rkube_store::Change::Put { entry, .. }) => Ok(Ok(entry.value)),
             _ => Err(ApiError::internal("the store created nothing")),
         },
         Err(CommitError::Conflict(conflict)) if conflict.key == key => Ok(Err(Again::Name)),
-        Err(CommitError::Conflict(_)) => Ok(Err(Again::Record)),
+        Err(CommitError::Conflict(conflict)) => {
+            let guard = conflict.check.checked_sub(first_guard).and_then(|at| guards.into_iter().nth(at));
+            match guard {
+                Some((_, error)) => Err(error),
+                None => Ok(Err(Again::Record)),
+            }
+        }
         Err(error) => Err(commit_error(error)),
     }
 }

@@ -45,13 +45,15 @@ impl Reader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Object>, ApiError> {
-        let snapshot = self.registry.snapshot();
-        let Some(definition) = snapshot.definition(group, plural) else { return Ok(None) };
-        if !keys::is_segment(name) {
-            return Ok(None);
-        }
-        let key = keys::object(definition, namespace, name);
+        let Some(key) = self.key(group, plural, namespace, name) else { return Ok(None) };
         Ok(self.entry(&key).await?.map(|entry| entry.value))
+    }
+
+    /// The key of an object, if the resource is known and there can be such a name.
+    pub(crate) fn key(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Key> {
+        let snapshot = self.registry.snapshot();
+        let definition = snapshot.definition(group, plural)?;
+        keys::is_segment(name).then(|| keys::object(definition, namespace, name))
     }
 
     /// Whether the resource is served.

@@ -21,7 +21,7 @@ use crate::{
     error::ApiError,
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
-    request::{ApiRequest, ApiResponse, Credentials, Target, Transport, UserInfo, Verb},
+    request::{ApiRequest, ApiResponse, Body, Credentials, Target, Transport, UserInfo, Verb},
     subresources::{self, DisruptionBudgets, Handler, NoBudgets, Tokens},
 };
 
@@ -259,7 +259,11 @@ impl Server {
             .snapshot()
             .resolve(&target.group, &target.version, &target.resource)
             .ok_or(ApiError::NoSuchPath)?;
-        let call = Call { server: self, user, verb, target, resource, options, user_agent };
+        let body_bytes = match &body {
+            Body::Bytes { bytes, .. } => bytes.len(),
+            _ => 0,
+        };
+        let call = Call { server: self, user, verb, target, resource, options, user_agent, body_bytes };
         if let Some(subresource) = call.subresource() {
             return self.subresource(&call, subresource, body).await;
         }
@@ -276,12 +280,7 @@ impl Server {
         }
     }
 
-    async fn subresource(
-        &self,
-        call: &Call<'_>,
-        name: &str,
-        body: crate::request::Body,
-    ) -> Result<ApiResponse, ApiError> {
+    async fn subresource(&self, call: &Call<'_>, name: &str, body: Body) -> Result<ApiResponse, ApiError> {
         let definition = call.definition();
         let subresource = definition.subresource(name).ok_or(ApiError::NoSuchPath)?;
         match &subresource.kind {

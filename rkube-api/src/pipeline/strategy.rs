@@ -100,6 +100,16 @@ pub(super) fn prepare_update(
     }
 }
 
+/// Tells the user what the kind has to say of the object; once, however often the write is tried.
+pub(super) fn warn(definition: &Definition, object: &Object, warnings: &mut Vec<String>) {
+    let Some(warn) = &definition.strategy.warnings else { return };
+    for warning in warn(object) {
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+}
+
 /// Whether the object itself (a namespace's spec) says that it must stay.
 pub(super) fn held(definition: &Definition, object: &Object) -> bool {
     definition.strategy.holds_deletion.as_ref().is_some_and(|holds| holds(object))

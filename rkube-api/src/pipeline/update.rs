@@ -176,9 +176,7 @@ async fn attempt(
     admission::validate(server.admission(), &mut request).await?;
     *warnings = request.take_warnings(std::mem::take(warnings));
     let object = request.take_object()?;
-    if let Some(warn) = &definition.strategy.warnings {
-        warnings.extend(warn(&object));
-    }
+    strategy::warn(definition, &object, warnings);
     if object == *old && !reowned && !strategy::released(definition, &object) {
         return Ok(Some(current.value));
     }
@@ -216,6 +214,7 @@ async fn commit(
         call.server.reserve(call, Some(&current.value), None, &mut txn).await?;
         txn
     } else {
+        call.measure(&object)?;
         let mut txn = Txn::update(key, object, current.mod_revision);
         if let Some(time) = call.definition().time_to_live {
             txn = txn.lease(call.server.lease(time).await?);

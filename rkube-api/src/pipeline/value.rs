@@ -7,13 +7,17 @@ use k8s_openapi::{
     ByteString,
     api::core::v1::{ConfigMap, Secret},
 };
-use rkube_store::{CodecError, Revision, Value};
+use rkube_store::{CodecError, Revision};
+use serde_json::Value;
 
-use crate::{kinds, object::Object};
+use crate::{
+    kinds,
+    object::{Dynamic, Object},
+};
 
 /// An object is stored as JSON in its hub version; the revision that wrote it is its
 /// `metadata.resourceVersion`.
-impl Value for Object {
+impl rkube_store::Value for Object {
     fn encode(&self) -> Result<Bytes, CodecError> {
         Self::encode(self).map_err(CodecError::new)
     }
@@ -49,7 +53,22 @@ fn data(object: &Object) -> usize {
         text + map.binary_data.as_ref().map_or(0, bytes)
     } else if let Some(secret) = object.as_kind::<Secret>() {
         secret.data.as_ref().map_or(0, bytes)
+    } else if let Some(dynamic) = object.as_kind::<Dynamic>() {
+        dynamic.fields.iter().map(|(name, value)| name.len() + size(value)).sum()
     } else {
         0
+    }
+}
+
+/// About how many bytes of memory a JSON value takes besides itself.
+fn size(value: &Value) -> usize {
+    let each = size_of::<Value>();
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => each,
+        Value::String(text) => each + text.len(),
+        Value::Array(list) => each + list.iter().map(size).sum::<usize>(),
+        Value::Object(map) => {
+            each + map.iter().map(|(name, value)| each + name.len() + size(value)).sum::<usize>()
+        }
     }
 }

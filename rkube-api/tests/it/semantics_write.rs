@@ -458,3 +458,19 @@ async fn scale_reads_and_writes_replicas() {
             .unwrap();
     assert_eq!(object.as_kind::<Scale>().unwrap().spec.as_ref().unwrap().replicas, Some(6));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_too_large_for_the_store_is_refused() {
+    let world = World::new().await;
+    let mut large = pod("a");
+    large.spec.as_mut().unwrap().containers[0].command = Some(vec!["x".repeat(2 << 20)]);
+    large.spec.as_mut().unwrap().containers[0].image = Some("i".into());
+    let body = serde_json::to_string(&large).unwrap();
+    let target = Target { resource: "pods".into(), ..config_maps() };
+    let sent = bytes(&world, Verb::Create, target, Options::default(), "application/json", &body).await;
+    assert_eq!(refused(sent.map(drop)).0, 413);
+    let mut map = config_map("m");
+    map.data = Some([("k".to_owned(), "x".repeat(2 << 20))].into());
+    let (code, _) = refused(world.api().create(&PostParams::default(), map).await);
+    assert!(code == 413 || code == 422, "{code}");
+}

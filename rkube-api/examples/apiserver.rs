@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p rkube-api --features http --example apiserver -- 127.0.0.1:6443 /tmp/kubeconfig`
 
+#![expect(clippy::print_stderr, reason = "a program for the terminal")]
+
 use std::{error::Error, sync::Arc};
 
 use rkube_api::{

@@ -404,7 +404,7 @@ mod tests {
         );
     }
 
-    fn visit(schema: SchemaRef<'_>, at: &str, seen: &mut BTreeSet<String>, missing: &mut Vec<String>) {
+    fn visit(schema: SchemaRef<'_>, seen: &mut BTreeSet<String>, missing: &mut Vec<String>) {
         match schema.kind() {
             Kind::Object(object) => {
                 let Some(name) = schema.type_name() else { return };
@@ -418,12 +418,12 @@ mod tests {
                         missing.push(format!("{name}.{field}"));
                     }
                     if let Some(child) = schema.child(field) {
-                        visit(child, name, seen, missing);
+                        visit(child, seen, missing);
                     }
                 }
             }
-            Kind::List { .. } => schema.item().into_iter().for_each(|item| visit(item, at, seen, missing)),
-            Kind::Map { .. } => schema.child("x").into_iter().for_each(|item| visit(item, at, seen, missing)),
+            Kind::List { .. } => schema.item().into_iter().for_each(|item| visit(item, seen, missing)),
+            Kind::Map { .. } => schema.child("x").into_iter().for_each(|item| visit(item, seen, missing)),
             _ => {}
         }
     }
@@ -444,7 +444,7 @@ mod tests {
         // Definitions of resources and aggregated servers are sent as JSON by every client.
         let roots = fields::type_names().filter(|name| name.starts_with("io.k8s.api."));
         for name in roots.chain(["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"]) {
-            visit(fields::schema_of(name).unwrap().root(), "", &mut seen, &mut missing);
+            visit(fields::schema_of(name).unwrap().root(), &mut seen, &mut missing);
         }
         // apiVersion and kind are carried by the envelope alone; of a field that is newer than the table
         // the number is not known, and it is passed over.

@@ -3,6 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod every_kind;
+#[cfg(feature = "http")]
+mod http_bad_input;
+#[cfg(feature = "http")]
+mod http_discovery;
+#[cfg(feature = "http")]
+mod http_every_kind;
+#[cfg(all(feature = "http", feature = "remote"))]
+mod http_kube;
+#[cfg(feature = "http")]
+mod http_support;
+#[cfg(all(feature = "http", feature = "remote"))]
+mod http_tls;
+#[cfg(feature = "http")]
+mod http_wire;
 mod probes;
 mod semantics_life;
 mod semantics_read;

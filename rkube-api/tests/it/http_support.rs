@@ -8,10 +8,9 @@ use http_body_util::{BodyExt, Full};
 use rkube_api::{
     context::{Context, Spawner},
     http::{ApiService, Bounds, HttpServer},
-    object::Object,
     pipeline::StaticTokens,
-    registry::{Column, Definition, Names, Scope, Strategy, Version},
-    request::{Credentials, UserInfo, Verb},
+    registry::Definition,
+    request::{Credentials, UserInfo},
 };
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
@@ -137,32 +136,16 @@ pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A kind defined at run time: `lamps.example.com`, cluster-scoped.
 pub(crate) fn lamps(schema: Value) -> Definition {
-    Definition {
-        names: Names {
-            group: "example.com".into(),
-            plural: "lamps".into(),
-            singular: "lamp".into(),
-            kind: "Lamp".into(),
-            list_kind: "LampList".into(),
-            ..Names::default()
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Cluster",
+            "names": {"plural": "lamps", "singular": "lamp", "kind": "Lamp", "listKind": "LampList"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
+            }],
         },
-        scope: Scope::Cluster,
-        versions: vec![Version {
-            name: "v1".into(),
-            decode: Arc::new(Object::dynamic_from_value),
-            to_hub: None,
-            from_hub: None,
-            type_name: None,
-            schema: Some(Arc::new(schema)),
-            group: None,
-        }],
-        hub: 0,
-        strategy: Strategy::default(),
-        columns: vec![Column::name(), Column::age()],
-        selectable: Vec::new(),
-        subresources: Vec::new(),
-        verbs: Verb::ALL.to_vec(),
-        time_to_live: None,
-        custom: true,
-    }
+    });
+    rkube_api::dynamic::definition(&serde_json::from_value(definition).unwrap()).unwrap()
 }

@@ -3,19 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod every_kind;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "crd"))]
 mod http_bad_input;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "crd"))]
 mod http_discovery;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "crd"))]
 mod http_every_kind;
-#[cfg(all(feature = "http", feature = "remote"))]
+#[cfg(all(feature = "http", feature = "crd", feature = "remote"))]
 mod http_kube;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "crd"))]
 mod http_support;
-#[cfg(all(feature = "http", feature = "remote"))]
+#[cfg(all(feature = "http", feature = "crd", feature = "remote"))]
 mod http_tls;
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "crd"))]
 mod http_wire;
 mod probes;
 mod semantics_life;

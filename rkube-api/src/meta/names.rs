@@ -57,7 +57,12 @@ fn lower(b: u8) -> bool {
 }
 
 /// Starts and ends as told, and all between is of `inner`; not empty.
-fn framed(s: &str, first: fn(u8) -> bool, inner: fn(u8) -> bool, last: fn(u8) -> bool) -> bool {
+fn framed(
+    s: &str,
+    first: impl Fn(u8) -> bool,
+    inner: impl Fn(u8) -> bool,
+    last: impl Fn(u8) -> bool,
+) -> bool {
     let b = s.as_bytes();
     match (b.first(), b.last()) {
         (Some(&f), Some(&l)) => first(f) && last(l) && b.iter().all(|&c| inner(c)),
@@ -128,10 +133,10 @@ pub fn dns1035_label(value: &str) -> Vec<String> {
 #[must_use]
 pub fn qualified_name(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    let parts: Vec<&str> = value.split('/').collect();
-    let name = match parts[..] {
-        [name] => name,
-        [prefix, name] => {
+    // Every write checks its labels, so a good key costs no allocation.
+    let name = match value.split_once('/') {
+        None => value,
+        Some((prefix, name)) if !name.contains('/') => {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_string());
             } else {
@@ -139,7 +144,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             }
             name
         }
-        _ => {
+        Some(_) => {
             let shape = pattern(QUALIFIED_MSG, QUALIFIED, &["MyName", "my.name", "123-abc"]);
             return vec![format!(
                 "a valid label key {shape} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"

@@ -118,7 +118,12 @@ pub fn validate_annotations(
     errors: &mut ErrorList,
 ) {
     for key in annotations.keys() {
-        errors.push_messages(path, key, names::qualified_name(&key.to_lowercase()));
+        let lower = if key.bytes().any(|b| !b.is_ascii() || b.is_ascii_uppercase()) {
+            std::borrow::Cow::Owned(key.to_lowercase())
+        } else {
+            std::borrow::Cow::Borrowed(key.as_str())
+        };
+        errors.push_messages(path, key, names::qualified_name(&lower));
     }
     if annotations.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > MAX_ANNOTATION_BYTES {
         errors.push(FieldError::too_long(path, MAX_ANNOTATION_BYTES));
@@ -159,23 +164,19 @@ pub fn validate_label_selector(selector: &LabelSelector, path: &FieldPath<'_>, e
 }
 
 fn owner_references(references: &[OwnerReference], path: &FieldPath<'_>, errors: &mut ErrorList) {
-    let mut controller: Option<String> = None;
     for (i, reference) in references.iter().enumerate() {
         owner_reference(reference, &path.index(i), errors);
-        if reference.controller != Some(true) {
-            continue;
-        }
-        let name = format!("{}/{}", reference.kind, reference.name);
-        match &controller {
-            None => controller = Some(name),
-            Some(first) => errors.push(FieldError::invalid(
-                path,
-                references,
-                format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
-                ),
-            )),
-        }
+    }
+    // One such error is enough: it shows the whole list.
+    let mut controllers = references.iter().filter(|reference| reference.controller == Some(true));
+    if let (Some(first), Some(second)) = (controllers.next(), controllers.next()) {
+        let name = |reference: &OwnerReference| format!("{}/{}", reference.kind, reference.name);
+        let detail = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+            name(first),
+            name(second)
+        );
+        errors.push(FieldError::invalid(path, references, detail));
     }
 }
 

@@ -242,3 +242,75 @@ proptest! {
         exercise(kind, value);
     }
 }
+
+/// A body of three mebibytes is checked in a bounded time and space, whatever list it is long in.
+#[test]
+fn long_lists_cost_no_more_than_they_are_long() {
+    let many = |item: fn(usize) -> Value| Value::Array((0..5_000).map(item).collect());
+    let container = |fields: Value| json!({"metadata": meta("p"), "spec": {"containers": [with(json!({"name": "a", "image": "b"}), fields)]}});
+    let spec = |fields: Value| json!({"metadata": meta("p"), "spec": with(json!({"containers": [{"name": "a", "image": "b"}]}), fields)});
+    for (kind, value) in [
+        ("Pod", spec(json!({"containers": many(|at| json!({"name": format!("c{at}")}))}))),
+        ("Pod", spec(json!({"containers": many(|_| json!({"name": "c"}))}))),
+        ("Pod", spec(json!({"initContainers": many(|at| json!({"name": format!("c{at}"), "image": "b"}))}))),
+        ("Pod", container(json!({"env": many(|_| json!({"name": "A"}))}))),
+        (
+            "Pod",
+            container(json!({"ports": many(|at| json!({"name": "p", "containerPort": at, "hostPort": at}))})),
+        ),
+        (
+            "Pod",
+            container(json!({
+                "volumeMounts": many(|at| json!({"name": format!("v{at}"), "mountPath": format!("/{at}")})),
+                "volumeDevices": many(|at| json!({"name": format!("d{at}"), "devicePath": format!("/d{at}")}))
+            })),
+        ),
+        ("Pod", spec(json!({"volumes": many(|at| json!({"name": format!("v{at}"), "emptyDir": {}}))}))),
+        (
+            "Pod",
+            spec(json!({"tolerations": many(|at| json!({"key": format!("k{at}"), "operator": "Exists"}))})),
+        ),
+        ("Pod", spec(json!({"schedulingGates": many(|_| json!({"name": "g"}))}))),
+        (
+            "Pod",
+            with(
+                spec(json!({"resourceClaims": many(|at| json!({"name": format!("c{at}")}))})),
+                json!({"spec": {"containers": [{"name": "a", "image": "b", "resources": {"claims": many(|at| json!({"name": format!("x{at}")}))}}]}}),
+            ),
+        ),
+        (
+            "Pod",
+            with(
+                spec(json!({})),
+                json!({"metadata": {"ownerReferences":
+                many(|at| json!({"apiVersion": "v1", "kind": "Pod", "name": format!("o{at}"), "uid": "u", "controller": true}))}}),
+            ),
+        ),
+        (
+            "Service",
+            json!({"metadata": meta("s"), "spec": {"ports": many(|at| json!({"name": "p", "port": at, "nodePort": at}))}}),
+        ),
+        (
+            "Service",
+            json!({"metadata": meta("s"), "spec": {"clusterIPs": many(|_| json!("x")), "externalIPs": many(|_| json!("x"))}}),
+        ),
+        (
+            "Node",
+            json!({"metadata": {"name": "n"}, "spec": {"taints": many(|at| json!({"key": format!("k{at}"), "effect": "NoSchedule"}))}}),
+        ),
+        (
+            "EndpointSlice",
+            json!({"metadata": meta("s"), "addressType": "IPv4", "ports": many(|_| json!({"port": 1}))}),
+        ),
+    ] {
+        exercise(kind, value.clone());
+        let object = created(kind, value);
+        let definition = definition(kind);
+        let errors = definition.validate_update(&object, &object);
+        let warnings: Vec<String> =
+            definition.strategy.warnings.iter().flat_map(|warn| warn(&object)).collect();
+        let said = errors.iter().map(|error| error.to_string().len()).sum::<usize>()
+            + warnings.iter().map(String::len).sum::<usize>();
+        assert!(said < 5_000 * 4096, "{kind} says {said} bytes");
+    }
+}

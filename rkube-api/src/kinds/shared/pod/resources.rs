@@ -310,10 +310,13 @@ fn claim_names(claims: &[ResourceClaim], spec: &PodSpec, path: &FieldPath<'_>, e
         }
         if !declared.contains(&name) {
             let mut error = FieldError::not_found(&path, name);
-            error.detail = if names.is_empty() {
-                "must be one of the names in pod.spec.resourceClaims which is empty".into()
-            } else {
-                format!("must be one of the names in pod.spec.resourceClaims: {}", names.join(", "))
+            error.detail = match names[..] {
+                [] => "must be one of the names in pod.spec.resourceClaims which is empty".into(),
+                // A long list is not repeated in every error.
+                ref names if names.len() > 16 => "must be one of the names in pod.spec.resourceClaims".into(),
+                ref names => {
+                    format!("must be one of the names in pod.spec.resourceClaims: {}", names.join(", "))
+                }
             };
             errors.push(error);
         }

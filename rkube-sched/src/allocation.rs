@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     framework::ConfigError,
-    snapshot::{Column, NodeView, PodInfo, Snapshot, is_scalar},
+    snapshot::{Column, Columns, NodeView, PodInfo, Snapshot, is_scalar},
 };
 
 /// A resource that counts in a score.
@@ -55,6 +55,16 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// What nodes have of the resource, and what their pods ask for, by row.
+    pub(crate) fn columns<'a>(&self, columns: &'a Columns) -> (&'a [i64], &'a [i64]) {
+        let requested = match self.counting {
+            Counting::Plain => columns.requested(self.column),
+            Counting::NonzeroCpu => columns.nonzero_cpu(),
+            Counting::NonzeroMemory => columns.nonzero_memory(),
+        };
+        (columns.allocatable(self.column), requested)
+    }
+
     /// What is requested on the node with the pod there.
     pub(crate) fn requested_with(&self, node: NodeView<'_>) -> i64 {
         let there = match self.counting {

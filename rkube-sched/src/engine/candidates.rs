@@ -43,6 +43,15 @@ impl<'a> Candidates<'a> {
         });
     }
 
+    /// As [`Candidates::retain`], where most nodes pass and that is cheap to know: only of the others is
+    /// asked why.
+    pub fn retain_where(&mut self, passes: impl Fn(NodeId) -> bool, why: impl Fn(NodeView<'a>) -> Status) {
+        if self.ids.iter().all(|&id| passes(id)) {
+            return;
+        }
+        self.retain(|node| if passes(node.id()) { Status::success() } else { why(node) });
+    }
+
     /// The nodes that are still in question.
     pub fn ids(&self) -> &[NodeId] {
         &self.ids

@@ -1,6 +1,7 @@
 //! A pod that names its node goes there or nowhere.
 
 use crate::{
+    engine::Candidates,
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
         PointSet, Points, Resource, Status, Subject,
@@ -48,6 +49,12 @@ impl Filter for NodeName {
             _ => Status::success(),
         }
     }
+
+    fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        if node_of(&pod.pod).is_some() {
+            nodes.retain(|node| self.filter(state, pod, node));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -61,9 +68,8 @@ mod tests {
     fn only_the_named_node_will_do() {
         let snapshot = testing::snapshot(["a", "b"].map(|name| json!({"metadata": {"name": name}})));
         let pod = testing::pod("p", json!({"nodeName": "b"}));
-        let answers: Vec<_> = (snapshot.nodes().iter())
-            .map(|&id| NodeName.filter(&CycleState::default(), &pod, snapshot.view(id)).message())
-            .collect();
-        assert_eq!(answers, ["node(s) didn't match the requested node name", ""]);
+        let refused = "node(s) didn't match the requested node name";
+        testing::assert_filter(&NodeName, &pod, &snapshot, &[refused, ""]);
+        testing::assert_filter(&NodeName, &testing::pod("p", json!({})), &snapshot, &["", ""]);
     }
 }

@@ -67,15 +67,12 @@ fn balance(fractions: &[f64]) -> i64 {
     ((1.0 - deviation) * MAX_NODE_SCORE as f64) as i64
 }
 
-fn score_node(wanted: &[Wanted], node: NodeView<'_>) -> i64 {
+/// The score, from what the node has of each resource, what is requested, and what the pod adds.
+fn score_of(resources: impl Iterator<Item = (i64, i64, i64)>) -> i64 {
     let (mut with, mut without) = (SmallVec::<[f64; 4]>::new(), SmallVec::<[f64; 4]>::new());
-    for resource in wanted {
-        let (allocatable, requested) = (node.allocatable(resource.column), node.requested(resource.column));
-        if allocatable == 0 {
-            continue;
-        }
+    for (allocatable, requested, amount) in resources.filter(|(allocatable, ..)| *allocatable != 0) {
         let fraction = |amount: i64| (amount as f64 / allocatable as f64).min(1.0);
-        with.push(fraction(requested.saturating_add(resource.amount)));
+        with.push(fraction(requested.saturating_add(amount)));
         without.push(fraction(requested));
     }
     MAX_NODE_SCORE / 2 + (MAX_NODE_SCORE / 2 + balance(&with) - balance(&without)) / 2
@@ -107,7 +104,9 @@ impl PreScore for BalancedAllocation {
 impl Score for BalancedAllocation {
     fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
         match state.read::<State>() {
-            Some(State(wanted)) => Ok(score_node(wanted, node)),
+            Some(State(wanted)) => Ok(score_of(wanted.iter().map(|resource| {
+                (node.allocatable(resource.column), node.requested(resource.column), resource.amount)
+            }))),
             None => Err(Status::error("PreScore has not run")),
         }
     }
@@ -116,8 +115,13 @@ impl Score for BalancedAllocation {
         let Some(State(wanted)) = state.read::<State>() else {
             return Status::error("PreScore has not run");
         };
-        for (score, node) in scores.iter_mut().zip(nodes.iter()) {
-            *score = score_node(wanted, node);
+        let columns = nodes.snapshot().columns();
+        let wanted: Vec<_> = wanted.iter().map(|wanted| (wanted.columns(columns), wanted.amount)).collect();
+        for (score, id) in scores.iter_mut().zip(nodes.ids()) {
+            let row = id.row();
+            let resources = wanted.iter();
+            *score =
+                score_of(resources.map(|((has, requested), amount)| (has[row], requested[row], *amount)));
         }
         Status::success()
     }

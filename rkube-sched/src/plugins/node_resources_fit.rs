@@ -201,35 +201,39 @@ impl NodeResourcesFit {
         }
     }
 
-    fn score_node(&self, wanted: &[Wanted], node: NodeView<'_>) -> i64 {
-        let (mut sum, mut weights) = (0_i64, 0_i64);
-        let strategy = self.args.scoring_strategy.strategy;
-        for resource in wanted {
-            let allocatable = node.allocatable(resource.column);
-            if allocatable == 0 {
-                continue;
-            }
-            let requested = resource.requested_with(node);
-            let score = match strategy {
-                Strategy::LeastAllocated => least(requested, allocatable),
-                Strategy::MostAllocated => requested.min(allocatable) * MAX_NODE_SCORE / allocatable,
-                Strategy::RequestedToCapacityRatio => {
-                    let full = requested > allocatable;
-                    let used = if full { 100 } else { requested * 100 / allocatable };
-                    on_curve(&self.shape, used)
-                }
-            };
-            // On a curve a resource that scores nothing does not count at all.
-            if score > 0 || strategy != Strategy::RequestedToCapacityRatio {
-                sum += score * resource.weight;
-                weights += resource.weight;
+    /// The score of one resource.
+    fn score_resource(&self, requested: i64, allocatable: i64) -> i64 {
+        match self.args.scoring_strategy.strategy {
+            Strategy::LeastAllocated => least(requested, allocatable),
+            Strategy::MostAllocated => requested.min(allocatable) * MAX_NODE_SCORE / allocatable,
+            Strategy::RequestedToCapacityRatio => {
+                let full = requested > allocatable;
+                let used = if full { 100 } else { requested * 100 / allocatable };
+                on_curve(&self.shape, used)
             }
         }
-        match (weights, strategy) {
+    }
+
+    /// The weighted mean, from the scores of the resources that the node has.
+    fn mean(&self, scores: impl Iterator<Item = (i64, i64)>) -> i64 {
+        let by_curve = self.args.scoring_strategy.strategy == Strategy::RequestedToCapacityRatio;
+        // On a curve a resource that scores nothing does not count at all.
+        let counted = scores.filter(|(score, _)| *score > 0 || !by_curve);
+        let (sum, weights) =
+            counted.fold((0, 0), |(sum, weights), (score, weight)| (sum + score * weight, weights + weight));
+        match (weights, by_curve) {
             (0, _) => 0,
-            (_, Strategy::RequestedToCapacityRatio) => (sum as f64 / weights as f64).round() as i64,
+            (_, true) => (sum as f64 / weights as f64).round() as i64,
             _ => sum / weights,
         }
+    }
+
+    fn score_node(&self, wanted: &[Wanted], node: NodeView<'_>) -> i64 {
+        self.mean(wanted.iter().filter_map(|resource| {
+            let allocatable = node.allocatable(resource.column);
+            let score = || self.score_resource(resource.requested_with(node), allocatable);
+            (allocatable != 0).then(|| (score(), resource.weight))
+        }))
     }
 }
 
@@ -364,9 +368,7 @@ impl Filter for NodeResourcesFit {
                 *fits &= wanted <= allocatable.saturating_sub(*requested);
             }
         }
-        nodes.retain(|node| {
-            if fits[node.id().row()] { Status::success() } else { self.check(&pod.requests, &scalars, node) }
-        });
+        nodes.retain_where(|id| fits[id.row()], |node| self.check(&pod.requests, &scalars, node));
     }
 }
 
@@ -390,8 +392,14 @@ impl Score for NodeResourcesFit {
         let Some(ScoreState(wanted)) = state.read::<ScoreState>() else {
             return Status::error("PreScore has not run");
         };
-        for (score, node) in scores.iter_mut().zip(nodes.iter()) {
-            *score = self.score_node(wanted, node);
+        let columns = nodes.snapshot().columns();
+        let wanted: Vec<_> = wanted.iter().map(|resource| (resource, resource.columns(columns))).collect();
+        for (score, id) in scores.iter_mut().zip(nodes.ids()) {
+            let row = id.row();
+            *score = self.mean(wanted.iter().filter_map(|(resource, (allocatable, requested))| {
+                let (has, requested) = (allocatable[row], requested[row].saturating_add(resource.amount));
+                (has != 0).then(|| (self.score_resource(requested, has), resource.weight))
+            }));
         }
         Status::success()
     }

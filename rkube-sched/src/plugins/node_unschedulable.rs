@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Taint;
 use rkube_api::helpers::taints::tolerated;
 
 use crate::{
+    engine::Candidates,
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
         PointSet, Points, Resource, Status, Subject, is_own_update,
@@ -63,6 +64,12 @@ impl Filter for NodeUnschedulable {
         }
         Status::unresolvable("node(s) were unschedulable")
     }
+
+    fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        if nodes.snapshot().unschedulable_nodes() > 0 {
+            nodes.retain(|node| self.filter(state, pod, node));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,15 +81,18 @@ mod tests {
 
     #[test]
     fn cordoned_nodes_take_only_pods_that_tolerate_it() {
-        let snapshot =
-            testing::snapshot([json!({"metadata": {"name": "a"}, "spec": {"unschedulable": true}})]);
-        let node = snapshot.view(snapshot.nodes()[0]);
-        let refused = NodeUnschedulable.filter(&CycleState::default(), &testing::pod("p", json!({})), node);
-        assert_eq!(refused, Status::unresolvable("node(s) were unschedulable"));
+        let nodes = [true, false].map(|cordoned| {
+            json!({"metadata": {"name": format!("{cordoned}")}, "spec": {"unschedulable": cordoned}})
+        });
+        let mut snapshot = testing::snapshot(nodes);
+        let plain = testing::pod("p", json!({}));
+        testing::assert_filter(&NodeUnschedulable, &plain, &snapshot, &["node(s) were unschedulable", ""]);
         let daemon =
             json!({"tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}]});
         let daemon = testing::pod("p", daemon);
-        assert!(NodeUnschedulable.filter(&CycleState::default(), &daemon, node).is_success());
+        testing::assert_filter(&NodeUnschedulable, &daemon, &snapshot, &["", ""]);
+        snapshot.remove_node("true");
+        testing::assert_filter(&NodeUnschedulable, &plain, &snapshot, &[""]);
     }
 
     #[test]

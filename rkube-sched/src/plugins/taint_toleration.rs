@@ -11,7 +11,7 @@ use crate::{
         Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize,
         is_own_update,
     },
-    snapshot::{NodeSet, NodeView, PodInfo},
+    snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -39,20 +39,9 @@ fn dislikes(taints: &[Taint], tolerations: &[Toleration]) -> i64 {
     gentle.filter(|taint| !tolerated(taint, tolerations)).count() as i64
 }
 
-/// Remembers an answer for each taint set: thousands of nodes share a handful.
-struct PerSet<T>(Vec<Option<T>>);
-
-impl<T: Copy> PerSet<T> {
-    fn new(sets: usize) -> Self {
-        Self(vec![None; sets])
-    }
-
-    fn get(&mut self, node: NodeView<'_>, answer: impl FnOnce(&[Taint]) -> T) -> T {
-        match self.0.get_mut(node.taint_set() as usize) {
-            Some(slot) => *slot.get_or_insert_with(|| answer(node.taints())),
-            None => answer(node.taints()),
-        }
-    }
+/// The answer for each taint set: thousands of nodes share a handful.
+fn per_set<T>(snapshot: &Snapshot, answer: impl Fn(&[Taint]) -> T) -> Vec<T> {
+    (0..snapshot.taint_sets()).map(|set| answer(snapshot.taints(set as u32))).collect()
 }
 
 /// The tolerations that count for gentle taints.
@@ -89,9 +78,12 @@ impl Filter for TaintToleration {
     }
 
     fn filter_all(&self, _: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
-        let mut known = PerSet::new(nodes.snapshot().taint_sets());
+        let admitted = per_set(nodes.snapshot(), |taints| admits(taints, pod));
+        if admitted.iter().all(|&admitted| admitted) {
+            return;
+        }
         nodes.retain(|node| {
-            let admitted = known.get(node, |taints| admits(taints, pod));
+            let admitted = admitted[node.taint_set() as usize];
             if admitted { Status::success() } else { Status::unresolvable(REFUSED) }
         });
     }
@@ -115,9 +107,13 @@ impl Score for TaintToleration {
 
     fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
         let tolerations = state.read::<Gentle>().map_or(&[][..], |gentle| &gentle.0);
-        let mut known = PerSet::new(nodes.snapshot().taint_sets());
+        let disliked = per_set(nodes.snapshot(), |taints| dislikes(taints, tolerations));
+        if disliked.iter().all(|&count| count == 0) {
+            scores.fill(0);
+            return Status::success();
+        }
         for (score, node) in scores.iter_mut().zip(nodes.iter()) {
-            *score = known.get(node, |taints| dislikes(taints, tolerations));
+            *score = disliked[node.taint_set() as usize];
         }
         Status::success()
     }

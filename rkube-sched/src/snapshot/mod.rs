@@ -118,6 +118,8 @@ pub struct Snapshot {
     free_rows: Vec<NodeId>,
     /// The nodes that are really there, in the order of their numbers.
     nodes: Vec<NodeId>,
+    /// How many of them take no new pods.
+    unschedulable: usize,
     columns: Columns,
     keys: Interner<str>,
     values: Interner<str>,
@@ -142,6 +144,11 @@ impl Snapshot {
     /// One node.
     pub fn view(&self, id: NodeId) -> NodeView<'_> {
         NodeView { snapshot: self, id, overlay: None }
+    }
+
+    /// How many nodes take no new pods.
+    pub fn unschedulable_nodes(&self) -> usize {
+        self.unschedulable
     }
 
     /// The columns.
@@ -252,7 +259,8 @@ impl Snapshot {
         }
         let row = &mut self.rows[id.row()];
         let before = (std::mem::replace(&mut row.labels, labels), std::mem::replace(&mut row.taints, taints));
-        row.unschedulable = unschedulable;
+        self.unschedulable += usize::from(unschedulable);
+        self.unschedulable -= usize::from(std::mem::replace(&mut row.unschedulable, unschedulable));
         if row.node.replace(node).is_none()
             && let Err(place) = self.nodes.binary_search(&id)
         {
@@ -278,7 +286,7 @@ impl Snapshot {
         let empty = self.taints.acquire(&TaintList::default());
         let row = &mut self.rows[id.row()];
         row.node = None;
-        row.unschedulable = false;
+        self.unschedulable -= usize::from(std::mem::take(&mut row.unschedulable));
         let before = (std::mem::take(&mut row.labels), std::mem::replace(&mut row.taints, empty));
         self.release(before.0, before.1);
         if let Ok(place) = self.nodes.binary_search(&id) {

@@ -10,7 +10,7 @@ use rkube_api::{
     client::{Api, PostParams},
     context::Context,
     http::{ApiService, Authority, HttpServer, Kubeconfig},
-    k8s_openapi::api::core::v1::Namespace,
+    k8s_openapi::api::core::v1::{Namespace, ServiceAccount},
     kinds,
     object::Object,
     pipeline::Server,
@@ -55,7 +55,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The namespaces that every cluster begins with.
+/// The namespaces that every cluster begins with, and the account that their pods run as (no controller
+/// makes it here).
 async fn namespaces(server: &Arc<Server>) -> Result<(), Box<dyn Error>> {
     let namespaces: Api<Namespace> =
         Api::all(server.client(UserInfo::admin("system:apiserver"), "apiserver"));
@@ -63,6 +64,10 @@ async fn namespaces(server: &Arc<Server>) -> Result<(), Box<dyn Error>> {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.into());
         namespaces.create(&PostParams::default(), namespace).await?;
+        let mut account = ServiceAccount::default();
+        account.metadata.name = Some("default".into());
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), name);
+        accounts.create(&PostParams::default(), account).await?;
     }
     Ok(())
 }

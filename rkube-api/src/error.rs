@@ -357,8 +357,13 @@ impl ApiError {
             (409, "Conflict") => {
                 let prefix =
                     format!("Operation cannot be fulfilled on {} {name:?}: ", qualified(&resource, &group));
-                let message = message.strip_prefix(&prefix).map_or(message.clone(), str::to_owned);
-                Self::Conflict { group, resource, name, message, causes }
+                match message.strip_prefix(&prefix) {
+                    Some(message) => {
+                        Self::Conflict { group, resource, name, message: message.to_owned(), causes }
+                    }
+                    // A sentence of its own: apply names whose fields they are.
+                    None => Self::Other(Box::new(status)),
+                }
             }
             (422, "Invalid") if !causes.is_empty() => Self::Invalid { group, kind: resource, name, causes },
             (400, "BadRequest") => Self::BadRequest { message },

@@ -1,10 +1,18 @@
 //! From an HTTP response to an [`ApiResponse`] or an [`ApiError`].
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, Status};
+use k8s_openapi::{
+    api::{
+        authentication::v1::TokenRequest, autoscaling::v1::Scale, core::v1::Binding, policy::v1::Eviction,
+    },
+    apimachinery::pkg::apis::meta::v1::{ListMeta, Status},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -12,7 +20,7 @@ use super::{Body, Bytes};
 use crate::{
     error::ApiError,
     kinds,
-    object::{Object, ObjectError},
+    object::{Kind, Object, ObjectError},
     registry::Decode,
     request::{ApiResponse, List, Verb},
 };
@@ -27,10 +35,18 @@ fn broken(error: &dyn std::fmt::Display) -> ApiError {
     ApiError::internal(format!("the server's answer could not be read: {error}"))
 }
 
+/// What subresources speak beside the kinds themselves.
+fn subresource_types() -> BTreeMap<(String, String), Decode> {
+    fn entry<K: Kind>() -> ((String, String), Decode) {
+        ((K::API_VERSION.into(), K::KIND.into()), Arc::new(Object::typed_from_value::<K>))
+    }
+    BTreeMap::from([entry::<Binding>(), entry::<Eviction>(), entry::<Scale>(), entry::<TokenRequest>()])
+}
+
 /// Reads an object: typed if it is of a built-in kind in any version, else dynamic.
 pub(super) fn object(value: Value) -> Result<Object, ObjectError> {
     static VERSIONS: LazyLock<BTreeMap<(String, String), Decode>> = LazyLock::new(|| {
-        let mut versions = BTreeMap::new();
+        let mut versions = subresource_types();
         for definition in kinds::all() {
             for version in &definition.versions {
                 let group = version.group.as_ref().unwrap_or(&definition.names.group);

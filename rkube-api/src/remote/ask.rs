@@ -107,6 +107,11 @@ fn body(body: ApiBody) -> Result<(Option<String>, Bytes), ApiError> {
 /// The HTTP request that asks the same.
 pub(super) fn http_request(request: ApiRequest) -> Result<http::Request<Body>, ApiError> {
     let ApiRequest { verb, target, options, body: request_body, user_agent, .. } = request;
+    let of_one = matches!(verb, Verb::Get | Verb::Update | Verb::Patch | Verb::Delete);
+    if of_one && target.name.as_deref().unwrap_or_default().is_empty() {
+        // Without its name the path would be that of all of them.
+        return Err(ApiError::NoSuchPath);
+    }
     let mut uri = path(&target);
     for (index, (key, value)) in query(verb, &options).iter().enumerate() {
         uri.push(if index == 0 { '?' } else { '&' });

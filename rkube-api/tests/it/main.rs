@@ -17,6 +17,8 @@ mod http_support;
 mod http_tls;
 #[cfg(all(feature = "http", feature = "crd"))]
 mod http_wire;
+#[cfg(all(feature = "http", feature = "remote"))]
+mod over_http;
 mod probes;
 mod semantics_life;
 mod semantics_read;

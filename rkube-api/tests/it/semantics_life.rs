@@ -15,7 +15,7 @@ use rkube_api::{
 };
 use serde_json::json;
 
-use crate::{
+use super::{
     semantics_write::{deployment, from_json},
     support::{World, config_map, labelled, pod, refused, version},
 };

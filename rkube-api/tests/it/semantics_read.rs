@@ -9,7 +9,7 @@ use rkube_api::{
 };
 use rkube_store::{Revision, Store};
 
-use crate::support::{World, config_map, labelled, refused, short, version};
+use super::support::{World, config_map, labelled, refused, short, version};
 
 fn at(version: &str) -> Options {
     Options { resource_version: Some(version.into()), ..Options::default() }

@@ -17,7 +17,7 @@ use rkube_api::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{World, config_map, config_maps, pod, refused, version};
+use super::support::{World, config_map, config_maps, pod, refused, version};
 
 fn named(target: Target, name: &str) -> Target {
     Target { name: Some(name.into()), ..target }

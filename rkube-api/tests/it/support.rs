@@ -1,6 +1,6 @@
 //! A server in memory and the small things that every test needs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Container, Namespace, Pod, PodSpec, ServiceAccount};
 use rkube_api::{
@@ -15,14 +15,32 @@ use rkube_api::{
 };
 use rkube_store::Memory;
 
+/// How the client of a [`Base`] reaches its server: the same tests run over each way.
+pub(crate) trait Way {
+    fn client(server: &Arc<Server>) -> Client;
+}
+
+/// In process.
+pub(crate) struct InProcess;
+
+impl Way for InProcess {
+    fn client(server: &Arc<Server>) -> Client {
+        server.client(UserInfo::admin("admin"), "test/1.0")
+    }
+}
+
+/// A server with every built-in kind, on an empty store, and a client in process.
+pub(crate) type World = Base<InProcess>;
+
 /// A server with every built-in kind, on an empty store.
-pub(crate) struct World {
+pub(crate) struct Base<W> {
     pub(crate) server: Arc<Server>,
     pub(crate) store: Memory<Object>,
     pub(crate) client: Client,
+    way: PhantomData<W>,
 }
 
-impl World {
+impl<W: Way> Base<W> {
     /// With the namespace `default` and its service account.
     pub(crate) async fn new() -> Self {
         Self::with(|builder| builder).await
@@ -41,8 +59,8 @@ impl World {
         let registry = Arc::new(Registry::new(kinds::all()).unwrap());
         let builder = Server::builder(Arc::new(store.clone()), registry, Context::simulated(1));
         let server = change(builder).build().unwrap();
-        let client = server.client(UserInfo::admin("admin"), "test/1.0");
-        let world = Self { server, store, client };
+        let client = W::client(&server);
+        let world = Self { server, store, client, way: PhantomData };
         world.namespace("default").await;
         world
     }

@@ -58,8 +58,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
 /// The namespaces that every cluster begins with, and the account that their pods run as (no controller
 /// makes it here).
 async fn namespaces(server: &Arc<Server>) -> Result<(), Box<dyn Error>> {
-    let namespaces: Api<Namespace> =
-        Api::all(server.client(UserInfo::admin("system:apiserver"), "apiserver"));
+    let client = server.client(UserInfo::admin("system:apiserver"), "apiserver");
+    let namespaces: Api<Namespace> = Api::all(client.clone());
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.into());

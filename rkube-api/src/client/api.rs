@@ -219,7 +219,8 @@ impl<K: Kind> Api<K> {
         self.object(Verb::Patch, self.target(Some(name), subresource), params.options(), body).await
     }
 
-    /// Deletes an object. `Some`: it is still there (finalizers, grace), as returned.
+    /// Deletes an object. `Some`: the object as the server answered it: because it is still there
+    /// (finalizers, grace), or, for pods, services and service accounts, as it last was.
     pub async fn delete(&self, name: &str, params: &DeleteParams) -> Result<Option<Arc<K>>, ApiError> {
         let options = Options { dry_run: params.dry_run, ..Options::default() };
         let body = Body::Delete(Box::new(params.delete_options()));

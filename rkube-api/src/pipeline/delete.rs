@@ -33,8 +33,10 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<ApiResponse, A
     let key = call.key()?;
     let mut warnings = Vec::new();
     match remove(call, &key, &options, dry_run, &mut warnings).await? {
-        Removed::Gone(object) => Ok(ApiResponse::Status { status: Box::new(done(call, &object)), warnings }),
-        Removed::Pending(object) => {
+        Removed::Gone(object) if !call.definition().strategy.returns_deleted => {
+            Ok(ApiResponse::Status { status: Box::new(done(call, &object)), warnings })
+        }
+        Removed::Gone(object) | Removed::Pending(object) => {
             Ok(ApiResponse::Object { object: call.outgoing(object)?, code: 200, warnings })
         }
     }

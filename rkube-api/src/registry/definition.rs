@@ -200,6 +200,8 @@ pub struct Strategy {
     pub unconditional_update: bool,
     /// Whether a PUT creates what does not exist.
     pub create_on_update: bool,
+    /// Whether a delete that is done answers with the object instead of a Status.
+    pub returns_deleted: bool,
 }
 
 /// Everything that the server knows of one resource.
@@ -642,6 +644,12 @@ impl<K: Kind> Builder<K> {
             compiled: None,
             group: (V::GROUP != K::GROUP).then(|| V::GROUP.into()),
         });
+        self
+    }
+
+    /// A delete that is done answers with the object instead of a Status.
+    pub fn returns_deleted(mut self) -> Self {
+        self.definition.strategy.returns_deleted = true;
         self
     }
 

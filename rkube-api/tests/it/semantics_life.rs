@@ -101,20 +101,25 @@ async fn line_37_pods_are_deleted_with_grace_where_somebody_runs_them() {
     let world = World::new().await;
     let api = world.api::<Pod>();
     api.create(&post(), pod("free")).await.unwrap();
-    assert!(api.delete("free", &DeleteParams::default()).await.unwrap().is_none(), "not scheduled: at once");
+    // As in Kubernetes, the delete of a pod answers with the pod, also when it is done.
+    let gone = api.delete("free", &DeleteParams::default()).await.unwrap().unwrap();
+    assert_eq!(gone.metadata.name.as_deref(), Some("free"));
+    assert_eq!(refused(api.get("free").await).0, 404, "not scheduled: at once");
 
     api.create(&post(), pod("bound")).await.unwrap();
     bind(&world, "bound", "n1").await.unwrap();
     let pending = api.delete("bound", &DeleteParams::default()).await.unwrap().unwrap();
     assert_eq!(pending.metadata.deletion_grace_period_seconds, Some(30));
     assert!(pending.metadata.deletion_timestamp.is_some());
-    assert!(api.delete("bound", &DeleteParams::now()).await.unwrap().is_none());
+    api.delete("bound", &DeleteParams::now()).await.unwrap();
+    assert_eq!(refused(api.get("bound").await).0, 404);
 
     api.create(&post(), pod("done")).await.unwrap();
     bind(&world, "done", "n1").await.unwrap();
     let status = Patch::Merge(json!({"status": {"phase": "Succeeded"}}));
     api.patch_status("done", &PatchParams::default(), &status).await.unwrap();
-    assert!(api.delete("done", &DeleteParams::default()).await.unwrap().is_none(), "it runs no more");
+    api.delete("done", &DeleteParams::default()).await.unwrap();
+    assert_eq!(refused(api.get("done").await).0, 404, "it runs no more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -243,7 +248,7 @@ async fn line_44_addresses_and_ports_are_taken_once_and_given_back() {
     let moved = api.patch("a", &PatchParams::default(), &moved).await.unwrap();
     assert_eq!(moved.spec.as_ref().unwrap().cluster_ip, None);
     api.create(&post(), service("b", chosen.clone())).await.unwrap();
-    assert!(api.delete("b", &DeleteParams::default()).await.unwrap().is_none());
+    api.delete("b", &DeleteParams::default()).await.unwrap();
     api.create(&post(), service("c", chosen)).await.unwrap();
     let spec = json!({"clusterIP": "None", "selector": {"a": "b"}, "ports": [{"port": 1}]});
     let headless = api.create(&post(), service("h", spec)).await.unwrap();

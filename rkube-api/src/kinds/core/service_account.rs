@@ -7,6 +7,7 @@ use crate::{kinds::shared::items_mut, registry::Definition, request::Verb};
 /// The definition of ServiceAccount.
 pub fn definition() -> Definition {
     Definition::of::<ServiceAccount>()
+        .returns_deleted()
         .short(&["sa"])
         .prepare_create(keep_names)
         .prepare_update(|new, _| keep_names(new))

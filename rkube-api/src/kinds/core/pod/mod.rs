@@ -22,6 +22,7 @@ use crate::{
 /// The definition of Pod.
 pub fn definition() -> Definition {
     let builder = Definition::of::<Pod>()
+        .returns_deleted()
         .short(&["po"])
         .categories(&["all"])
         .default(defaults::pod)

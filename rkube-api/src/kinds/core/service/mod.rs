@@ -20,6 +20,7 @@ pub const NO_CLUSTER_IP: &str = "None";
 /// The definition of Service.
 pub fn definition() -> Definition {
     let builder = Definition::of::<Service>()
+        .returns_deleted()
         .short(&["svc"])
         .categories(&["all"])
         .validate_name(names::name_is_dns1035_label)

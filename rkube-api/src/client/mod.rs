@@ -61,6 +61,11 @@ impl Client {
         Self { credentials, user_agent: user_agent.into(), ..self.clone() }
     }
 
+    /// The same access for a component that takes time, randomness and tasks from elsewhere.
+    pub fn with_context(&self, context: Context) -> Self {
+        Self { context, ..self.clone() }
+    }
+
     /// Where components of this client take time, randomness and tasks from.
     pub fn context(&self) -> &Context {
         &self.context

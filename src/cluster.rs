@@ -1,0 +1,324 @@
+//! A cluster in this process: its builder and its handle.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use rkube_api::{
+    admission::Admission,
+    client::{Api, Client},
+    context::Context,
+    http::{self, ApiService},
+    kinds,
+    object::{Kind, Object},
+    pipeline::{Authenticator, Server},
+    registry::{Definition, Registry},
+    request::UserInfo,
+};
+use rkube_controllers::{
+    all::{Deps, Descriptor},
+    runtime::Component,
+};
+use rkube_net::ipam::RangeConfig;
+use rkube_sched::Config as SchedulerConfig;
+use rkube_store::{Memory, Store};
+
+use crate::{
+    Error,
+    components::{self, Nodes, Settings},
+    config::{Listen, NodeGroup, Waits},
+    defaults,
+    listen::Listener,
+    shutdown::{self, Part},
+    wait,
+};
+
+/// Puts a cluster together. What is not said has a default that works: a store in memory, the built-in
+/// kinds, the scheduler with its default profile, every built-in controller, no nodes, no socket.
+///
+/// ```
+/// use rkube::prelude::*;
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// let cluster = Cluster::builder().seed(7).nodes(2).start().await?;
+/// let nodes: Api<Node> = Api::all(cluster.client());
+/// cluster.wait_for(&nodes, "node-1", |node| node.is_some()).await?;
+/// cluster.stop().await;
+/// # Ok::<(), rkube::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use]
+pub struct Builder {
+    seed: u64,
+    simulated: bool,
+    store: Option<Arc<dyn Store<Object>>>,
+    definitions: Vec<Definition>,
+    admission: Vec<Arc<dyn Admission>>,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    settings: Settings,
+    listen: Option<Listen>,
+    waits: Waits,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Builder(seed {}, {:?}, listen {:?})", self.seed, self.settings.nodes, self.listen)
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            simulated: false,
+            store: None,
+            definitions: kinds::all(),
+            admission: rkube_api::admission::all(),
+            authenticators: Vec::new(),
+            settings: Settings::default(),
+            listen: None,
+            waits: Waits::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// Randomness, UIDs and generated names follow from this.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Wall time begins at 2026-01-01 and follows `tokio::time`, so that under a current-thread runtime
+    /// with paused time the same seed gives the same run.
+    pub fn simulated(mut self, seed: u64) -> Self {
+        self.simulated = true;
+        self.seed(seed)
+    }
+
+    /// Keeps the cluster's state in this store instead of a new one in memory.
+    pub fn store(mut self, store: Arc<dyn Store<Object>>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Serves a further kind.
+    pub fn definition(mut self, definition: Definition) -> Self {
+        self.definitions.push(definition);
+        self
+    }
+
+    /// Adds an admission plugin behind the built-in ones.
+    pub fn admission(mut self, plugin: Arc<dyn Admission>) -> Self {
+        self.admission.push(plugin);
+        self
+    }
+
+    /// Adds what knows the users of bearer tokens.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticators.push(authenticator);
+        self
+    }
+
+    /// Adds so many simulated nodes of the default size, `node-1`, `node-2`, ...
+    pub fn nodes(self, count: u32) -> Self {
+        self.node_group(NodeGroup::new("node", count))
+    }
+
+    /// Adds simulated nodes of a size and behaviour of their own.
+    pub fn node_group(mut self, group: NodeGroup) -> Self {
+        self.settings.nodes.push(group);
+        self
+    }
+
+    /// The scheduler's profiles and plugins.
+    pub fn scheduler(mut self, config: SchedulerConfig) -> Self {
+        self.settings.scheduler = Some(config);
+        self
+    }
+
+    /// Runs without a scheduler; another one may serve the cluster from outside.
+    pub fn without_scheduler(mut self) -> Self {
+        self.settings.scheduler = None;
+        self
+    }
+
+    /// Adds a controller of the host's to the built-in ones; it shares their client and informers.
+    pub fn component(mut self, build: impl FnOnce(&Deps) -> Arc<dyn Component> + Send + 'static) -> Self {
+        self.settings.components.push(Box::new(build));
+        self
+    }
+
+    /// Runs only those controllers for which this holds.
+    pub fn retain_controllers(mut self, keep: impl Fn(&Descriptor) -> bool) -> Self {
+        self.settings.controllers.retain(|descriptor| keep(descriptor));
+        self
+    }
+
+    /// The ranges that nodes get, of which pods get addresses; enough for the nodes unless said otherwise.
+    pub fn pod_network(mut self, config: RangeConfig) -> Self {
+        self.settings.pod_network = Some(config);
+        self
+    }
+
+    /// Serves HTTPS. Without this there is no socket at all.
+    pub fn listen(mut self, listen: Listen) -> Self {
+        self.listen = Some(listen);
+        self
+    }
+
+    /// How long the handle waits.
+    pub fn waits(mut self, waits: Waits) -> Self {
+        self.waits = waits;
+        self
+    }
+
+    /// Starts the cluster on the current tokio runtime. It serves requests when this returns; nodes
+    /// register and controllers start meanwhile.
+    ///
+    /// # Errors
+    /// When two definitions are for one resource, or the address cannot be listened on.
+    pub async fn start(mut self) -> Result<Cluster, Error> {
+        let context = if self.simulated { Context::simulated(self.seed) } else { Context::system(self.seed) };
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => {
+                let store = Arc::new(Memory::builder().build());
+                context.spawner.spawn("store-expiry", store.run_expiry());
+                store
+            }
+        };
+        let registry = Arc::new(Registry::new(std::mem::take(&mut self.definitions))?);
+        let server = Server::builder(store, registry.clone(), context.child("apiserver"))
+            .admission(std::mem::take(&mut self.admission));
+        let server =
+            self.authenticators.drain(..).fold(server, |server, next| server.authenticator(next)).build()?;
+        let service = ApiService::builder(server.clone(), registry, context.child("http"))
+            .access(Arc::new(components::Access(server.clone())))
+            .build();
+        let listener = match &self.listen {
+            Some(listen) => Some(Listener::bind(listen, &context).await?),
+            None => None,
+        };
+        let system = server.client(UserInfo::admin("system:apiserver"), "rkube-apiserver");
+        defaults::ensure(&system, listener.as_ref().map(Listener::endpoint)).await?;
+
+        let address = listener.as_ref().map(Listener::address);
+        let kubeconfig = listener.as_ref().map(|listener| listener.kubeconfig().to_owned());
+        let mut parts = Vec::new();
+        if let Some(listener) = listener {
+            parts.push(listener.start(&context, service.clone()));
+        }
+        let client = server.client(UserInfo::admin("system:admin"), "rkube");
+        let nodes = components::start(self.settings, &server, &context, &mut parts)?;
+        Ok(Cluster { server, service, context, client, nodes, parts, address, kubeconfig, waits: self.waits })
+    }
+}
+
+/// A running cluster. Dropping it leaves it running until the runtime ends; [`Cluster::stop`] ends it in
+/// order.
+pub struct Cluster {
+    server: Arc<Server>,
+    service: ApiService,
+    context: Context,
+    client: Client,
+    nodes: Nodes,
+    parts: Vec<Part>,
+    address: Option<SocketAddr>,
+    kubeconfig: Option<String>,
+    waits: Waits,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cluster(listening {:?}, {:?})", self.address, self.parts)
+    }
+}
+
+impl Cluster {
+    /// Begins a cluster.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// A client with an administrator's rights: in process, nothing is encoded.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// A client that acts as another user.
+    pub fn client_as(&self, user: UserInfo, user_agent: &str) -> Client {
+        self.server.client(user, user_agent)
+    }
+
+    /// A real `kube::Client` with an administrator's rights, without a socket: kube-rs' `Api`, `watcher`,
+    /// `reflector` and `Controller` work on it unchanged.
+    pub fn kube_client(&self) -> kube::Client {
+        self.kube_client_as(UserInfo::admin("system:admin"))
+    }
+
+    /// A `kube::Client` that acts as another user.
+    pub fn kube_client_as(&self, user: UserInfo) -> kube::Client {
+        http::kube_client(&self.service, user)
+    }
+
+    /// The API server: definitions can be added while it runs.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// The API over HTTP, without a wire: a `tower::Service` to mount elsewhere.
+    pub fn service(&self) -> &ApiService {
+        &self.service
+    }
+
+    /// The simulated nodes, to stop, start and add.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// Time, randomness and tasks of this cluster.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Where HTTPS is served, if it is.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// An administrator's kubeconfig, if HTTPS is served. It holds a private key.
+    pub fn kubeconfig(&self) -> Option<&str> {
+        self.kubeconfig.as_deref()
+    }
+
+    /// Waits until an object is as wanted, and gives it.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`] when the bound of [`Waits`] has passed.
+    pub async fn wait_for<K: Kind>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        wanted: impl Fn(Option<&K>) -> bool,
+    ) -> Result<Arc<K>, Error> {
+        let found = wait::until(api, name, |now| now.is_some() && wanted(now), self.waits.condition).await?;
+        found.ok_or_else(|| {
+            Error::Api(rkube_api::error::ApiError::not_found(K::GROUP, K::URL_PATH_SEGMENT, name))
+        })
+    }
+
+    /// Waits until an object is gone.
+    ///
+    /// # Errors
+    /// [`Error::NotInTime`] when the bound of [`Waits`] has passed.
+    pub async fn wait_gone<K: Kind>(&self, api: &Api<K>, name: &str) -> Result<(), Error> {
+        wait::until(api, name, |now| now.is_none(), self.waits.condition).await.map(|_| ())
+    }
+
+    /// Stops everything in order: nodes, controllers, scheduler, then the listener, whose clients see
+    /// their watches end; each part has the bound of [`Waits`] to finish what it has begun.
+    pub async fn stop(self) {
+        shutdown::stop(self.parts, self.waits.drain).await;
+        self.service.stop();
+        self.context.spawner.stop().await;
+    }
+}

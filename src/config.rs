@@ -1,0 +1,98 @@
+//! What a cluster is made of, as typed values with defaults.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use rkube_node::{
+    agent::{NodeTemplate, SimNodes},
+    runtime::sim::Profiles,
+};
+
+/// Where the API server listens, and what it says in certificates and kubeconfig files.
+///
+/// ```
+/// use rkube::config::Listen;
+/// let listen = Listen::on(([127, 0, 0, 1], 6443)).kubeconfig("rkube.kubeconfig");
+/// assert_eq!(listen.address.port(), 6443);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Address and port; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Further names and addresses by which clients reach it, for the certificate.
+    pub names: Vec<String>,
+    /// Where to write a kubeconfig of an administrator, if anywhere.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+impl Listen {
+    /// Listens on an address.
+    pub fn on(address: impl Into<SocketAddr>) -> Self {
+        Self { address: address.into(), names: Vec::new(), kubeconfig: None }
+    }
+
+    /// Writes an administrator's kubeconfig to a file that only its owner may read.
+    #[must_use]
+    pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(path.into());
+        self
+    }
+
+    /// Adds a name or address to the certificate.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.names.push(name.into());
+        self
+    }
+}
+
+/// Bounds on what the handle of a cluster waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// [`Cluster::wait_for`](crate::Cluster::wait_for) gives up after this.
+    pub condition: Duration,
+    /// Components have so long to finish their work when the cluster stops.
+    pub drain: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { condition: Duration::from_secs(60), drain: Duration::from_secs(10) }
+    }
+}
+
+/// Simulated nodes of one size and behaviour.
+///
+/// ```
+/// use rkube::config::NodeGroup;
+/// let big = NodeGroup::new("big", 10);
+/// assert_eq!(big.nodes.name(1), "big-1");
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeGroup {
+    /// How many, and what they are like.
+    pub nodes: SimNodes,
+    /// How their containers behave.
+    pub profiles: Profiles,
+}
+
+impl NodeGroup {
+    /// So many nodes of the default size, `NAME-1`, `NAME-2`, ...
+    pub fn new(name: &str, count: u32) -> Self {
+        let nodes = SimNodes { count, first: 1, prefix: format!("{name}-"), ..SimNodes::default() };
+        Self { nodes, profiles: Profiles::default() }
+    }
+
+    /// Nodes of another size.
+    #[must_use]
+    pub fn template(mut self, template: NodeTemplate) -> Self {
+        self.nodes.template = template;
+        self
+    }
+
+    /// Containers of another behaviour.
+    #[must_use]
+    pub fn profiles(mut self, profiles: Profiles) -> Self {
+        self.profiles = profiles;
+        self
+    }
+}

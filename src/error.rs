@@ -1,0 +1,54 @@
+//! Why a cluster does not start, or an object is not as wanted.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use rkube_api::{error::ApiError, http::TlsError, pipeline::BuildError, registry::RegistryError};
+
+/// What can go wrong with a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API refused a call.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Two definitions are for one resource.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The server cannot be put together.
+    #[error(transparent)]
+    Server(#[from] BuildError),
+    /// The scheduler's configuration makes no sense.
+    #[error(transparent)]
+    Scheduler(#[from] rkube_sched::framework::ConfigError),
+    /// The ranges of pod addresses make no sense.
+    #[error(transparent)]
+    PodNetwork(#[from] rkube_net::ipam::RangeSetError),
+    /// Certificates could not be made.
+    #[error("certificates: {0}")]
+    Tls(#[from] TlsError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kubeconfig could not be written.
+    #[error("cannot write {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An object was not as wanted in time.
+    #[error("{kind} {name:?} was not as wanted within {seconds} s")]
+    NotInTime {
+        /// The kind.
+        kind: &'static str,
+        /// The object's name.
+        name: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+}

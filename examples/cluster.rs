@@ -1,0 +1,63 @@
+//! A cluster to point kubectl at: an API server over HTTPS, scheduler, controllers and simulated nodes.
+//!
+//! ```sh
+//! cargo run --release --example cluster -- --nodes 5 --listen 127.0.0.1:6443 --kubeconfig rkube.kubeconfig
+//! ```
+#![allow(clippy::print_stdout, reason = "it talks to a person")]
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::Parser;
+use rkube::{config::Listen, prelude::*};
+
+/// Runs a Kubernetes cluster in this process, with simulated nodes.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// How many nodes to simulate.
+    #[arg(long, default_value_t = 3)]
+    nodes: u32,
+    /// Address and port of the API server; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:6443")]
+    listen: SocketAddr,
+    /// Where to write the administrator's kubeconfig.
+    #[arg(long, default_value = "rkube.kubeconfig")]
+    kubeconfig: PathBuf,
+    /// Randomness, UIDs and generated names follow from this.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| "rkube=info,warn".into()),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let arguments = Arguments::parse();
+    let started = tokio::time::Instant::now();
+    let cluster = Cluster::builder()
+        .seed(arguments.seed)
+        .nodes(arguments.nodes)
+        .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig))
+        .start()
+        .await?;
+    let file = arguments.kubeconfig.canonicalize().unwrap_or(arguments.kubeconfig);
+    let address = cluster.address().unwrap_or(arguments.listen);
+    println!("rkube serves https://{address} after {:?}, {} nodes.", started.elapsed(), arguments.nodes);
+    println!();
+    println!("In another terminal:");
+    println!("  export KUBECONFIG={}", file.display());
+    println!("  kubectl get nodes");
+    println!("  kubectl create deployment web --image nginx --replicas 3");
+    println!("  kubectl get pods -o wide --watch");
+    println!();
+    println!("Ctrl-C stops it.");
+    tokio::signal::ctrl_c().await?;
+    println!("Stopping.");
+    cluster.stop().await;
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What happens to workloads in a whole cluster.
+
+use rkube::{api::error::ApiError, prelude::*};
+
+fn ready(count: i32) -> impl Fn(Option<&Deployment>) -> bool {
+    move |web| {
+        web.and_then(|web| web.status.as_ref()).is_some_and(|status| {
+            status.ready_replicas == Some(count)
+                && status.replicas == Some(count)
+                && status.updated_replicas == Some(count)
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_runs_scales_rolls_out_and_goes() {
+    let cluster = Cluster::builder().simulated(1).nodes(3).start().await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    deployments.create(&PostParams::default(), rkube::deployment("web", "nginx:1", 3)).await.unwrap();
+    cluster.wait_for(&deployments, "web", ready(3)).await.unwrap();
+
+    let scale = Patch::Merge(serde_json::json!({"spec": {"replicas": 5}}));
+    deployments.patch("web", &PatchParams::default(), &scale).await.unwrap();
+    cluster.wait_for(&deployments, "web", ready(5)).await.unwrap();
+
+    let image = Patch::Strategic(
+        serde_json::json!({"spec": {"template": {"spec": {"containers": [{"name": "web", "image": "nginx:2"}]}}}}),
+    );
+    let patched = deployments.patch("web", &PatchParams::default(), &image).await.unwrap();
+    let generation = patched.metadata.generation;
+    let rolled_out = |web: Option<&Deployment>| {
+        ready(5)(web)
+            && web.and_then(|web| web.status.as_ref()).and_then(|status| status.observed_generation)
+                == generation
+    };
+    cluster.wait_for(&deployments, "web", rolled_out).await.unwrap();
+    for pod in pods.list(&ListParams::default().labels("app=web")).await.unwrap().items {
+        if pod.metadata.deletion_timestamp.is_none() {
+            assert_eq!(pod.spec.as_ref().unwrap().containers[0].image.as_deref(), Some("nginx:2"));
+        }
+    }
+
+    let params = DeleteParams::default().propagation("Foreground");
+    assert!(deployments.delete("web", &params).await.unwrap().is_some(), "it waits for its dependents");
+    cluster.wait_gone(&deployments, "web").await.unwrap();
+    let sets: Api<ReplicaSet> = Api::namespaced(cluster.client(), "default");
+    assert!(sets.list(&ListParams::default()).await.unwrap().items.is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_dead_node_are_replaced() {
+    let cluster = Cluster::builder().simulated(2).nodes(2).start().await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    deployments.create(&PostParams::default(), rkube::deployment("web", "nginx", 4)).await.unwrap();
+    cluster.wait_for(&deployments, "web", ready(4)).await.unwrap();
+    cluster.nodes().get("node-1").unwrap().power_off();
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let unknown = |node: Option<&Node>| {
+        let status = node.and_then(|node| node.status.as_ref());
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "Unknown")
+    };
+    cluster.wait_for(&nodes, "node-1", unknown).await.unwrap();
+    // The default toleration of an unreachable node is five minutes.
+    tokio::time::sleep(std::time::Duration::from_secs(420)).await;
+    let alive = pods.list(&ListParams::default().fields("spec.nodeName=node-2")).await.unwrap().items;
+    assert_eq!(alive.iter().filter(|pod| rkube::is_ready(pod)).count(), 4);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_those_of_kubernetes() {
+    let cluster = Cluster::builder().simulated(3).start().await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    let error = pods.get("nope").await.unwrap_err();
+    assert_eq!(error.to_string(), "pods \"nope\" not found");
+    let error = pods.create(&PostParams::default(), Pod::default()).await.unwrap_err();
+    assert!(matches!(error, ApiError::Invalid { .. } | ApiError::BadRequest { .. }), "{error:?}");
+    let elsewhere: Api<Pod> = Api::namespaced(cluster.client(), "nowhere");
+    let error = elsewhere.create(&PostParams::default(), rkube::pod("a", "b")).await.unwrap_err();
+    assert_eq!(error.to_string(), "namespaces \"nowhere\" not found");
+    cluster.stop().await;
+}

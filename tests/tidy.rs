@@ -1,5 +1,6 @@
 //! The rules of the house that a compiler does not check: who may depend on whom, how long files and
 //! functions may be, and that nothing is left out of its list.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

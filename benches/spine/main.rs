@@ -7,7 +7,13 @@
 //!
 //! Each line is the median of several runs on fresh clusters. Everything is in one process unless the
 //! line says HTTPS. `benches/README.md` says what is measured, and against what.
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a program that reports")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a program that reports"
+)]
 
 mod api;
 mod boot;

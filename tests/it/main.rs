@@ -1,4 +1,5 @@
 //! Whole clusters in this process, as host programs use them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod isolation;
 mod kube_rs;

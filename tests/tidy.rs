@@ -160,3 +160,48 @@ fn the_store_is_a_matter_of_the_server_feature() {
         assert!(line.starts_with("server = "), "the store comes in by another feature: {line}");
     }
 }
+
+/// Folders of which every module must stand in a list: folder, file of the list, modules that are no entries.
+const LISTS: &[(&str, &str, &[&str])] = &[
+    ("rkube-api/src/kinds/apps", "rkube-api/src/kinds/mod.rs", &[]),
+    ("rkube-api/src/kinds/coordination", "rkube-api/src/kinds/mod.rs", &[]),
+    ("rkube-api/src/kinds/core", "rkube-api/src/kinds/mod.rs", &[]),
+    ("rkube-api/src/kinds/discovery", "rkube-api/src/kinds/mod.rs", &[]),
+    ("rkube-api/src/kinds/scheduling", "rkube-api/src/kinds/mod.rs", &[]),
+    ("rkube-api/src/admission", "rkube-api/src/admission/mod.rs", &["undo"]),
+    ("rkube-api/src/alloc", "rkube-api/src/alloc/mod.rs", &["range", "record"]),
+    // Status and scale are kinds of subresources, not handlers.
+    ("rkube-api/src/subresources", "rkube-api/src/subresources/mod.rs", &["scale", "status"]),
+    ("rkube-sched/src/plugins", "rkube-sched/src/plugins/mod.rs", &[]),
+    ("rkube-controllers/src/identity", "rkube-controllers/src/all.rs", &[]),
+    ("rkube-controllers/src/lifecycle", "rkube-controllers/src/all.rs", &[]),
+    ("rkube-controllers/src/network", "rkube-controllers/src/all.rs", &[]),
+    ("rkube-controllers/src/nodes", "rkube-controllers/src/all.rs", &[]),
+    ("rkube-controllers/src/workloads", "rkube-controllers/src/all.rs", &["claim"]),
+];
+
+#[test]
+fn nothing_is_left_out_of_its_list() {
+    for (folder, list, others) in LISTS {
+        let text = fs::read_to_string(root().join(list)).unwrap();
+        let entries: String = without_tests(&text)
+            .into_iter()
+            .skip_while(|line| !line.contains("fn all()") && !line.contains("const ALL"))
+            .take_while(|line| *line != "}" && *line != "];")
+            .collect();
+        let mut modules = BTreeSet::new();
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().to_string_lossy().into_owned();
+            modules.insert(name.strip_suffix(".rs").unwrap_or(&name).to_owned());
+        }
+        modules.remove("mod");
+        assert!(!modules.is_empty(), "{folder} is empty");
+        for module in modules.iter().filter(|module| !others.contains(&module.as_str())) {
+            let camel: String = module.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
+            assert!(
+                entries.contains(&format!("{module}::")) || entries.contains(&camel),
+                "{folder}/{module} is not in the list of {list}"
+            );
+        }
+    }
+}

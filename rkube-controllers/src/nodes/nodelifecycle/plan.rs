@@ -57,7 +57,7 @@ pub struct Observed<'a> {
     pub silent: Duration,
     /// The limits.
     pub patience: Patience,
-    /// Whether pods may be driven out of nodes at present; see [`super::zones`].
+    /// Whether pods may be driven out of nodes at present; see `zones`.
     pub may_drive_out: bool,
     /// The time.
     pub now: Time,

@@ -192,7 +192,7 @@ impl Builder {
         let server =
             self.authenticators.drain(..).fold(server, |server, next| server.authenticator(next)).build()?;
         let service = ApiService::builder(server.clone(), registry, context.child("http"))
-            .access(Arc::new(components::Access(server.clone())))
+            .access(server.clone())
             .build();
         let listener = match &self.listen {
             Some(listen) => Some(Listener::bind(listen, &context).await?),

@@ -2,15 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use async_trait::async_trait;
-use rkube_api::{
-    client::Informers,
-    context::Context,
-    error::ApiError,
-    http::PathAccess,
-    pipeline::Server,
-    request::{Credentials, UserInfo},
-};
+use rkube_api::{client::Informers, context::Context, pipeline::Server, request::UserInfo};
 use rkube_controllers::{
     all::{Deps, Descriptor},
     resources::RegistryResources,
@@ -24,17 +16,6 @@ use rkube_node::{
 use rkube_sched::{Config as SchedulerConfig, Scheduler};
 
 use crate::{Error, config::NodeGroup, network::Network, shutdown::Part};
-
-/// Who may read paths of no resource: whom the server lets.
-pub(crate) struct Access(pub(crate) Arc<Server>);
-
-#[async_trait]
-impl PathAccess for Access {
-    async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError> {
-        let user = self.0.authenticate(credentials).await?;
-        self.0.authorize_path(&user, path).await
-    }
-}
 
 type BuildComponent = Box<dyn FnOnce(&Deps) -> Arc<dyn Component> + Send>;
 

@@ -4,10 +4,14 @@ use async_trait::async_trait;
 
 use crate::{error::ApiError, pipeline::Server, request::Credentials};
 
-/// Decides who may read a path such as `/apis` or `/metrics`. The paths of health and version are open to
-/// everyone and never asked about.
+/// Knows who asks, and who may read a path such as `/apis` or `/metrics`. The paths of health and version
+/// are open to everyone and never asked about.
 #[async_trait]
 pub trait PathAccess: Send + Sync + 'static {
+    /// Finds out who asks, before anything of the request is read: 401 for nobody, and for credentials
+    /// that are wrong. What it gives is what the rest of the way sees, so that a token is checked once.
+    async fn identify(&self, credentials: Credentials) -> Result<Credentials, ApiError>;
+
     /// Passes, or says why not: 401 for credentials that are wrong, 403 for a user who may not.
     async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError>;
 }
@@ -19,6 +23,11 @@ pub struct VerifiedOnly;
 
 #[async_trait]
 impl PathAccess for VerifiedOnly {
+    async fn identify(&self, credentials: Credentials) -> Result<Credentials, ApiError> {
+        // The transport behind asks who it is.
+        Ok(credentials)
+    }
+
     async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError> {
         match credentials {
             Credentials::Certificate { .. } | Credentials::InProcess(_) => Ok(()),
@@ -36,6 +45,10 @@ impl PathAccess for VerifiedOnly {
 
 #[async_trait]
 impl PathAccess for Server {
+    async fn identify(&self, credentials: Credentials) -> Result<Credentials, ApiError> {
+        self.authenticate(&credentials).await.map(Credentials::InProcess)
+    }
+
     async fn check(&self, credentials: &Credentials, path: &str) -> Result<(), ApiError> {
         let user = self.authenticate(credentials).await?;
         self.authorize_path(&user, path).await

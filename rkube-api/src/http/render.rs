@@ -76,22 +76,38 @@ pub(super) fn error(error: &ApiError, format: Format, pretty: bool) -> Response<
     response
 }
 
-/// `Warning: 299 - "text"`, one a warning. RFC 7234, section 5.5.
+/// All warnings of a response take no more bytes than this, as in Kubernetes; clients bound headers.
+const WARNINGS: usize = 4096;
+
+/// `Warning: 299 - "text"`, one a warning, each once. RFC 7234, section 5.5.
 fn warn(headers: &mut HeaderMap, warnings: &[String]) {
+    let mut sent: Vec<&str> = Vec::new();
+    let mut left = WARNINGS;
     for warning in warnings {
-        let mut value = BytesMut::from(&b"299 - \""[..]);
-        for character in warning.chars() {
-            match character {
-                '"' | '\\' => value.extend_from_slice(&[b'\\', character as u8]),
-                control if control.is_control() => value.put_u8(b' '),
-                other => value.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
-            }
+        if sent.contains(&warning.as_str()) {
+            continue;
         }
-        value.put_u8(b'"');
-        if let Ok(value) = HeaderValue::from_maybe_shared(value.freeze()) {
+        let value = warning_value(warning);
+        let Some(rest) = left.checked_sub(value.len()) else { return };
+        left = rest;
+        sent.push(warning);
+        if let Ok(value) = HeaderValue::from_maybe_shared(value) {
             headers.append(header::WARNING, value);
         }
     }
+}
+
+fn warning_value(warning: &str) -> Bytes {
+    let mut value = BytesMut::from(&b"299 - \""[..]);
+    for character in warning.chars() {
+        match character {
+            '"' | '\\' => value.extend_from_slice(&[b'\\', character as u8]),
+            control if control.is_control() => value.put_u8(b' '),
+            other => value.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    value.put_u8(b'"');
+    value.freeze()
 }
 
 impl Renderer {

@@ -187,14 +187,14 @@ impl ApiService {
         B::Data: Send,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let audit_id = parts
             .headers
             .get(&AUDIT_ID)
             .cloned()
             .or_else(|| HeaderValue::from_str(&self.0.context.rng.uid().to_string()).ok());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let mut response = match self.answer(&parts, &query, body).await {
+        let mut response = match self.answer(&mut parts, &query, body).await {
             Ok(response) => response,
             Err(error) => {
                 let format = page::format(page::accept(&parts.headers)).unwrap_or(Format::Json);
@@ -211,7 +211,7 @@ impl ApiService {
 
     async fn answer<B>(
         &self,
-        parts: &Parts,
+        parts: &mut Parts,
         query: &Query,
         body: B,
     ) -> Result<Response<ResponseBody>, ApiError>
@@ -226,6 +226,10 @@ impl ApiService {
         let snapshot = self.0.pages.derived().snapshot.clone();
         let route = router::route(&parts.method, parts.uri.path(), query, &snapshot);
         let started = Instant::now();
+        if !matches!(route, Ok(Route::Page(Page::Health { .. } | Page::Version))) {
+            let identified = self.0.access.identify(credentials(parts)).await?;
+            parts.extensions.insert(identified);
+        }
         match route {
             Ok(Route::Page(page)) => self.page(parts, query, &page).await,
             Ok(Route::Resource(route)) if route.verb == Verb::Watch => {
@@ -240,11 +244,8 @@ impl ApiService {
                 let asked = query::timeout(query)?.unwrap_or(self.0.limits.timeout);
                 let within = asked.min(self.0.limits.timeout);
                 let resource = self.resource(parts, query, *route, body);
-                let answer = tokio::time::timeout(within, resource).await.unwrap_or_else(|_| {
-                    Err(ApiError::Timeout {
-                        message: "Timeout: request did not complete within the allotted timeout".into(),
-                    })
-                });
+                let answer =
+                    tokio::time::timeout(within, resource).await.unwrap_or_else(|_| Err(timed_out()));
                 self.0.metrics.count(&labels, code(&answer), Some(started.elapsed()));
                 answer
             }
@@ -365,6 +366,10 @@ impl ApiService {
             user_agent: user_agent.unwrap_or("unknown").into(),
         }
     }
+}
+
+fn timed_out() -> ApiError {
+    ApiError::Timeout { message: "Timeout: request did not complete within the allotted timeout".into() }
 }
 
 fn code(answer: &Result<Response<ResponseBody>, ApiError>) -> StatusCode {

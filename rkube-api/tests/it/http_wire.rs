@@ -176,6 +176,13 @@ async fn unknown_fields_are_a_warning_unless_the_client_says_otherwise() {
     assert_eq!(warned.header("warning"), "299 - \"unknown field \\\"colour\\\"\"");
     let ignored = wire.post(&format!("{MAPS}?fieldValidation=Ignore"), &map("b")).await;
     assert_eq!((ignored.code, ignored.header("warning")), (201, ""));
+    let mut many = map("many");
+    for at in 0..1000 {
+        many[format!("field{at}")] = json!(1);
+    }
+    let many = wire.post(MAPS, &many).await;
+    let told: usize = many.headers.get_all("warning").iter().map(|value| value.len()).sum();
+    assert!(many.code == 201 && (3_000..=4_096).contains(&told), "{told}");
     let strict = wire.post(&format!("{MAPS}?fieldValidation=Strict"), &map("c")).await;
     assert_eq!(strict.refused(), (400, "BadRequest".into()));
 }
@@ -225,6 +232,12 @@ async fn strangers_see_that_the_server_is_well_and_no_more() {
         let answer = wire.ask_as(Credentials::Anonymous, "GET", uri, &[], "").await;
         assert!(matches!(answer.refused().0, 401 | 403), "{uri}: {answer:?}");
         let answer = wire.ask_as(wrong.clone(), "GET", uri, &[], "").await;
+        assert_eq!(answer.refused(), (401, "Unauthorized".into()), "{uri}");
+    }
+    // Nothing of a stranger's request is read: neither what is wrong with it, nor its body.
+    for (method, uri) in [("POST", MAPS), ("PUT", MAPS), ("GET", "/nowhere"), ("GET", "/api/v1/pods?limit=x")]
+    {
+        let answer = wire.ask_as(wrong.clone(), method, uri, &[], vec![b'x'; 4_000_000]).await;
         assert_eq!(answer.refused(), (401, "Unauthorized".into()), "{uri}");
     }
     let someone_else = wire.ask("GET", MAPS, &[("impersonate-user", "jane")], "").await;

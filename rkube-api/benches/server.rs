@@ -2,9 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use k8s_openapi::api::core::v1::{Binding, ConfigMap, Namespace, Pod, ServiceAccount};
 use rkube_api::{
     client::{Api, DeleteParams, ListParams, PostParams},
@@ -30,7 +33,7 @@ impl World {
     fn new(admission: bool) -> Self {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let client = runtime.block_on(async {
-            let store = Memory::<Object>::builder().history(10_000).build();
+            let store = Memory::<Object>::builder().build();
             let registry = Arc::new(Registry::new(kinds::all()).unwrap());
             let builder = Server::builder(Arc::new(store), registry, Context::system(1));
             let builder = if admission { builder } else { builder.admission(Vec::new()) };
@@ -77,52 +80,79 @@ impl World {
     }
 }
 
+/// So many pods go into one world; more would measure the store's cold values instead.
+const CHUNK: u64 = 5000;
+
+/// The time of `work` over `count` pods, in worlds of [`CHUNK`].
+#[expect(clippy::disallowed_methods, reason = "a benchmark takes the time")]
+fn fresh(count: u64, admission: bool, work: impl Fn(&World, Vec<Pod>)) -> Duration {
+    let mut total = Duration::ZERO;
+    for begin in (0..count).step_by(CHUNK as usize) {
+        let world = World::new(admission);
+        let pods: Vec<Pod> = (begin..count.min(begin + CHUNK)).map(|_| world.pod()).collect();
+        let start = Instant::now();
+        work(&world, pods);
+        total += start.elapsed();
+    }
+    total
+}
+
+/// The time of `work` over the names of `count` pods that exist.
+#[expect(clippy::disallowed_methods, reason = "a benchmark takes the time")]
+fn fresh_stored<F: Future<Output = ()>>(count: u64, work: impl Fn(Arc<World>, String) -> F) -> Duration {
+    let mut total = Duration::ZERO;
+    for begin in (0..count).step_by(CHUNK as usize) {
+        let world = Arc::new(World::new(true));
+        let mut names = Vec::new();
+        for _ in begin..count.min(begin + CHUNK) {
+            let made =
+                world.runtime.block_on(world.pods.create(&PostParams::default(), world.pod())).unwrap();
+            names.push(made.metadata.name.clone().unwrap());
+        }
+        let start = Instant::now();
+        world.runtime.block_on(async {
+            for name in names {
+                work(world.clone(), name).await;
+            }
+        });
+        total += start.elapsed();
+    }
+    total
+}
+
 fn writes(c: &mut Criterion) {
     let mut group = c.benchmark_group("in process");
     group.throughput(Throughput::Elements(1));
     for (name, admission) in [("create a pod", true), ("create a pod, no admission", false)] {
-        let world = World::new(admission);
         group.bench_function(name, |b| {
-            b.iter_batched(
-                || world.pod(),
-                |pod| world.runtime.block_on(world.pods.create(&PostParams::default(), pod)).unwrap(),
-                BatchSize::NumIterations(1000),
-            );
+            b.iter_custom(|count| {
+                fresh(count, admission, |world, pods| {
+                    world.runtime.block_on(async {
+                        for pod in pods {
+                            world.pods.create(&PostParams::default(), pod).await.unwrap();
+                        }
+                    });
+                })
+            });
         });
     }
-    let world = World::new(true);
     group.bench_function("bind a pod", |b| {
-        b.iter_batched(
-            || {
-                let pod = world.pod();
-                let name = pod.metadata.name.clone().unwrap();
-                world.runtime.block_on(world.pods.create(&PostParams::default(), pod)).unwrap();
+        b.iter_custom(|count| {
+            fresh_stored(count, |world, name| async move {
                 let mut binding = Binding::default();
                 binding.metadata.name = Some(name.clone());
                 binding.target.name = Some("n1".into());
-                (name, binding)
-            },
-            |(name, binding)| {
                 let params = PostParams::default();
-                world
-                    .runtime
-                    .block_on(world.pods.create_subresource(&name, "binding", &params, binding))
-                    .unwrap()
-            },
-            BatchSize::NumIterations(1000),
-        );
+                world.pods.create_subresource(&name, "binding", &params, binding).await.unwrap();
+            })
+        });
     });
     group.bench_function("delete a pod", |b| {
-        b.iter_batched(
-            || {
-                let pod = world.pod();
-                let name = pod.metadata.name.clone().unwrap();
-                world.runtime.block_on(world.pods.create(&PostParams::default(), pod)).unwrap();
-                name
-            },
-            |name| world.runtime.block_on(world.pods.delete(&name, &DeleteParams::now())).unwrap(),
-            BatchSize::NumIterations(1000),
-        );
+        b.iter_custom(|count| {
+            fresh_stored(count, |world, name| async move {
+                world.pods.delete(&name, &DeleteParams::now()).await.unwrap();
+            })
+        });
     });
     group.finish();
 }

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::{
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -99,10 +100,10 @@ fn fresh(count: u64, admission: bool, work: impl Fn(&World, Vec<Pod>)) -> Durati
 
 /// The time of `work` over the names of `count` pods that exist.
 #[expect(clippy::disallowed_methods, reason = "a benchmark takes the time")]
-fn fresh_stored<F: Future<Output = ()>>(count: u64, work: impl Fn(Arc<World>, String) -> F) -> Duration {
+fn fresh_stored<F: Future<Output = ()>>(count: u64, work: impl Fn(Rc<World>, String) -> F) -> Duration {
     let mut total = Duration::ZERO;
     for begin in (0..count).step_by(CHUNK as usize) {
-        let world = Arc::new(World::new(true));
+        let world = Rc::new(World::new(true));
         let mut names = Vec::new();
         for _ in begin..count.min(begin + CHUNK) {
             let made =

@@ -230,8 +230,8 @@ impl<'a> AdmissionRequest<'a> {
     }
 
     /// The write goes through only if an object still exists when it is committed.
-    pub(crate) fn guard(&mut self, key: Option<Key>, or_else: ApiError) {
-        self.guards.extend(key.map(|key| (Check::Exists(key), or_else)));
+    pub(crate) fn guard(&mut self, key: Key, or_else: ApiError) {
+        self.guards.push((Check::Exists(key), or_else));
     }
 
     /// What plugins want checked in the commit.

@@ -2,7 +2,6 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Namespace;
 
 use super::{Admission, AdmissionRequest, Operation};
 use crate::{
@@ -39,16 +38,18 @@ impl Admission for NamespaceLifecycle {
             return Ok(());
         }
         let name = request.namespace().to_owned();
-        if !request.reader().serves("", "namespaces") {
-            // A server without the kind has no namespaces to look after.
-            return Ok(());
-        }
-        let Some(namespace) = request.reader().get::<Namespace>("", &name).await? else {
+        let Some(key) = request.reader().key("", "namespaces", "", &name) else {
+            // A server without the kind has no namespaces to look after; one without a name is not found.
+            return match request.reader().serves("", "namespaces") {
+                true => Err(ApiError::not_found("", "namespaces", name)),
+                false => Ok(()),
+            };
+        };
+        let Some(namespace) = request.reader().entry(&key).await? else {
             return Err(ApiError::not_found("", "namespaces", name));
         };
-        if namespace.metadata.deletion_timestamp.is_none() {
+        if namespace.value.meta().deletion_timestamp.is_none() {
             // It may go while other plugins take their time.
-            let key = request.reader().key("", "namespaces", "", &name);
             request.guard(key, ApiError::not_found("", "namespaces", name));
             return Ok(());
         }

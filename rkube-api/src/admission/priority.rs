@@ -32,20 +32,22 @@ impl Admission for Priority {
 
     async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
         let Some(pod) = request.as_kind::<Pod>() else { return Ok(()) };
-        let spec = pod.spec.clone().unwrap_or_default();
-        let named = spec.priority_class_name.filter(|name| !name.is_empty());
+        let spec = pod.spec.as_ref();
+        let named = spec.and_then(|spec| spec.priority_class_name.clone()).filter(|name| !name.is_empty());
+        let (number, policy) =
+            spec.map_or((None, None), |spec| (spec.priority, spec.preemption_policy.clone()));
         let class = match &named {
             Some(name) => class(request, name).await?,
             None => default_class(request).await?,
         };
-        if let Some(priority) = spec.priority.filter(|priority| *priority != class.value) {
+        if let Some(priority) = number.filter(|priority| *priority != class.value) {
             return Err(request.forbidden(&format!(
                 "the integer value of priority ({priority}) must not be provided in pod spec; priority \
                  admission controller computed {} from the given PriorityClass name",
                 class.value
             )));
         }
-        if let Some(policy) = spec.preemption_policy.filter(|policy| *policy != class.policy) {
+        if let Some(policy) = policy.filter(|policy| *policy != class.policy) {
             return Err(request.forbidden(&format!(
                 "the string value of PreemptionPolicy ({policy}) must not be provided in pod spec; priority \
                  admission controller computed {} from the given PriorityClass name",

@@ -26,6 +26,8 @@ pub enum RegistryError {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     definitions: BTreeMap<(String, String), Arc<Definition>>,
+    /// The same, to be searched without making a key: each create does so a few times.
+    sorted: Vec<Arc<Definition>>,
     routes: BTreeMap<String, BTreeMap<String, BTreeMap<String, Arc<Definition>>>>,
     /// Moves with every change; what derives from the definitions can be cached under it.
     pub generation: u64,
@@ -71,7 +73,8 @@ impl Snapshot {
 
     /// The definition of a resource by the group of its hub version.
     pub fn definition(&self, group: &str, plural: &str) -> Option<&Arc<Definition>> {
-        self.definitions.get(&(group.to_owned(), plural.to_owned()))
+        let at = self.sorted.binary_search_by(|found| found.resource().cmp(&(group, plural))).ok()?;
+        self.sorted.get(at)
     }
 
     /// What is served at `group`/`version` `plural`.
@@ -107,7 +110,8 @@ impl Snapshot {
                     .insert(definition.names.plural.clone(), definition.clone());
             }
         }
-        Self { definitions, routes, generation }
+        let sorted = definitions.values().cloned().collect();
+        Self { definitions, sorted, routes, generation }
     }
 }
 

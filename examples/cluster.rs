@@ -23,9 +23,9 @@ struct Arguments {
     /// Where to write the administrator's kubeconfig.
     #[arg(long, default_value = "rkube.kubeconfig")]
     kubeconfig: PathBuf,
-    /// Randomness, UIDs and generated names follow from this.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Randomness, UIDs and generated names follow from this; another one each time unless said.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 #[tokio::main]
@@ -39,12 +39,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .init();
     let arguments = Arguments::parse();
     let started = tokio::time::Instant::now();
-    let cluster = Cluster::builder()
-        .seed(arguments.seed)
+    let builder = Cluster::builder()
         .nodes(arguments.nodes)
-        .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig))
-        .start()
-        .await?;
+        .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig));
+    let builder = match arguments.seed {
+        Some(seed) => builder.seed(seed),
+        None => builder,
+    };
+    let cluster = builder.start().await?;
     let file = arguments.kubeconfig.canonicalize().unwrap_or(arguments.kubeconfig);
     let address = cluster.address().unwrap_or(arguments.listen);
     println!("rkube serves https://{address} after {:?}, {} nodes.", started.elapsed(), arguments.nodes);

@@ -47,7 +47,7 @@ use crate::{
 /// ```
 #[must_use]
 pub struct Builder {
-    seed: u64,
+    seed: Option<u64>,
     simulated: bool,
     store: Option<Arc<dyn Store<Object>>>,
     definitions: Vec<Definition>,
@@ -60,14 +60,14 @@ pub struct Builder {
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Builder(seed {}, {:?}, listen {:?})", self.seed, self.settings.nodes, self.listen)
+        write!(f, "Builder(seed {:?}, {:?}, listen {:?})", self.seed, self.settings.nodes, self.listen)
     }
 }
 
 impl Default for Builder {
     fn default() -> Self {
         Self {
-            seed: 0,
+            seed: None,
             simulated: false,
             store: None,
             definitions: kinds::all(),
@@ -81,9 +81,9 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Randomness, UIDs and generated names follow from this.
+    /// Randomness, UIDs and generated names follow from this; a seed of the system's unless said otherwise.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
+        self.seed = Some(seed);
         self
     }
 
@@ -177,7 +177,11 @@ impl Builder {
     /// # Errors
     /// When two definitions are for one resource, or the address cannot be listened on.
     pub async fn start(mut self) -> Result<Cluster, Error> {
-        let context = if self.simulated { Context::simulated(self.seed) } else { Context::system(self.seed) };
+        let seed = match self.seed {
+            Some(seed) => seed,
+            None => getrandom::u64().map_err(Error::Seed)?,
+        };
+        let context = if self.simulated { Context::simulated(seed) } else { Context::system(seed) };
         let store = match self.store.take() {
             Some(store) => store,
             None => {

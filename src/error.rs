@@ -22,6 +22,9 @@ pub enum Error {
     /// The ranges of pod addresses make no sense.
     #[error(transparent)]
     PodNetwork(#[from] rkube_net::ipam::RangeSetError),
+    /// The system gave no randomness for a seed.
+    #[error("no seed: {0}")]
+    Seed(getrandom::Error),
     /// Certificates could not be made.
     #[error("certificates: {0}")]
     Tls(#[from] TlsError),

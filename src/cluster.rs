@@ -182,6 +182,8 @@ impl Builder {
             None => getrandom::u64().map_err(Error::Seed)?,
         };
         let context = if self.simulated { Context::simulated(seed) } else { Context::system(seed) };
+        // If anything below fails, what was started by then ends.
+        let guard = context.spawner.token().clone().drop_guard();
         let store = match self.store.take() {
             Some(store) => store,
             None => {
@@ -213,12 +215,12 @@ impl Builder {
         }
         let client = server.client(UserInfo::admin("system:admin"), "rkube");
         let nodes = components::start(self.settings, &server, &context, &mut parts)?;
+        guard.disarm();
         Ok(Cluster { server, service, context, client, nodes, parts, address, kubeconfig, waits: self.waits })
     }
 }
 
-/// A running cluster. Dropping it leaves it running until the runtime ends; [`Cluster::stop`] ends it in
-/// order.
+/// A running cluster. [`Cluster::stop`] ends it in order; dropping it ends its tasks at once.
 pub struct Cluster {
     server: Arc<Server>,
     service: ApiService,
@@ -320,9 +322,17 @@ impl Cluster {
 
     /// Stops everything in order: nodes, controllers, scheduler, then the listener, whose clients see
     /// their watches end; each part has the bound of [`Waits`] to finish what it has begun.
-    pub async fn stop(self) {
-        shutdown::stop(self.parts, self.waits.drain).await;
+    pub async fn stop(mut self) {
+        let parts = std::mem::take(&mut self.parts);
+        shutdown::stop(parts, self.waits.drain).await;
         self.service.stop();
         self.context.spawner.stop().await;
+    }
+}
+
+impl Drop for Cluster {
+    /// Ends all tasks, without the order of [`Cluster::stop`].
+    fn drop(&mut self) {
+        self.context.spawner.token().cancel();
     }
 }

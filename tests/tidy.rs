@@ -41,7 +41,9 @@ fn is_code(line: &str) -> bool {
 
 /// The lines of a file without its test module, which by convention comes last.
 fn without_tests(text: &str) -> Vec<&str> {
-    text.lines().take_while(|line| line.trim() != "#[cfg(test)]").collect()
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|two| two[0].trim() == "#[cfg(test)]" && two[1].ends_with('{'));
+    lines[..tests.unwrap_or(lines.len())].to_vec()
 }
 
 /// Name and length of each function. The code is formatted, so a function ends at the first closing brace

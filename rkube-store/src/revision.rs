@@ -20,10 +20,10 @@ impl Revision {
     /// Before everything: no write has this revision, and a watch after it starts at the beginning.
     pub const ZERO: Self = Self(0);
 
-    /// The revision that follows this one.
+    /// The revision that follows this one; the last one stays the last.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The revision before this one; zero stays zero.

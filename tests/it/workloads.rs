@@ -1,6 +1,10 @@
 //! What happens to workloads in a whole cluster.
 
-use rkube::{api::error::ApiError, prelude::*};
+use rkube::{
+    api::{error::ApiError, request::UserInfo},
+    k8s_openapi::api::core::v1::ServiceAccount,
+    prelude::*,
+};
 
 fn ready(count: i32) -> impl Fn(Option<&Deployment>) -> bool {
     move |web| {
@@ -83,4 +87,54 @@ async fn errors_are_those_of_kubernetes() {
     let error = elsewhere.create(&PostParams::default(), rkube::pod("a", "b")).await.unwrap_err();
     assert_eq!(error.to_string(), "namespaces \"nowhere\" not found");
     cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_cannot_borrow_the_rights_of_an_account() {
+    let cluster = Cluster::builder().simulated(4).start().await.unwrap();
+    let node = cluster.client_as(UserInfo::node("n1"), "kubelet");
+    let accounts: Api<ServiceAccount> = Api::namespaced(node.clone(), "kube-system");
+    let token = ServiceAccount::default();
+    let refused = accounts.create_subresource("default", "token", &PostParams::default(), token).await;
+    assert!(matches!(refused, Err(ApiError::Forbidden { .. })), "{refused:?}");
+    let pods: Api<Pod> = Api::namespaced(node, "kube-system");
+    let refused = pods.create(&PostParams::default(), rkube::pod("a", "b")).await;
+    assert!(matches!(refused, Err(ApiError::Forbidden { .. })), "{refused:?}");
+    let account = UserInfo::component("system:serviceaccount:kube-system:default");
+    let secrets: Api<Secret> = Api::namespaced(cluster.client_as(account, "pod"), "kube-system");
+    let refused = secrets.list(&ListParams::default()).await;
+    assert!(matches!(refused, Err(ApiError::Forbidden { .. })), "{refused:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_in_an_object_of_the_clusters_scope_is_passed_over() {
+    let cluster = Cluster::builder().simulated(5).start().await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    let wanted = serde_json::json!({"metadata": {"name": "a", "namespace": "default"}});
+    let target = rkube::api::request::Target {
+        version: "v1".into(),
+        resource: "namespaces".into(),
+        ..Default::default()
+    };
+    let body = rkube::api::request::Body::Bytes {
+        content_type: "application/json".into(),
+        bytes: serde_json::to_vec(&wanted).unwrap().into(),
+    };
+    cluster
+        .client()
+        .request(rkube::api::request::Verb::Create, target, Default::default(), body)
+        .await
+        .unwrap();
+    assert_eq!(namespaces.get("a").await.unwrap().metadata.namespace, None);
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_cluster_leaves_nothing_running() {
+    let cluster = Cluster::builder().simulated(6).nodes(1).start().await.unwrap();
+    let spawner = cluster.context().spawner.clone();
+    drop(cluster);
+    spawner.stop().await;
+    assert_eq!(spawner.running(), 0);
 }

@@ -67,6 +67,7 @@ impl EventRecorder {
             client: client.clone(),
             seen: BTreeMap::new(),
             budgets: BTreeMap::new(),
+            sweep_at: REMEMBERED,
             names: client.context().rng.fork(&component),
         };
         client.context().spawner.spawn("event-recorder", writer.run(receiver));
@@ -153,6 +154,8 @@ struct Writer {
     client: Client,
     seen: BTreeMap<Repeat, Known>,
     budgets: BTreeMap<String, (u32, Instant)>,
+    /// How many budgets there are when those that are full again are next dropped.
+    sweep_at: usize,
     names: crate::context::Rng,
 }
 
@@ -171,8 +174,10 @@ impl Writer {
 
     fn within_budget(&mut self, subject: String) -> bool {
         let now = Instant::now();
-        if self.budgets.len() >= REMEMBERED {
+        if self.budgets.len() >= self.sweep_at {
             self.budgets.retain(|_, (used, since)| now.duration_since(*since) < BURST.1 * *used);
+            // The next sweep comes when as many again are there, so that sweeps cost little each.
+            self.sweep_at = (self.budgets.len() * 2).max(REMEMBERED);
         }
         let (used, since) = self.budgets.entry(subject).or_insert((0, now));
         let regained = (now.duration_since(*since).as_secs() / BURST.1.as_secs()).min(u64::from(*used));
@@ -202,7 +207,9 @@ impl Writer {
             }
         }
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let object = event.involved_object.name.clone().unwrap_or_default();
+        let mut object = event.involved_object.name.clone().unwrap_or_default();
+        // A name has 253 bytes at most, of which the suffix takes 17; names of objects are ASCII.
+        object.truncate(object.floor_char_boundary(236));
         let name = format!("{object}.{:016x}", self.names.next_u64());
         event.metadata.name = Some(name.clone());
         let first: Option<Time> = event.last_timestamp.clone();

@@ -210,7 +210,6 @@ impl<K: Kind> Inner<K> {
 
 /// First and longest pause between tries, as client-go's reflector has them.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(30));
-const PAGE: u64 = 500;
 /// A watch that ends sooner than this counts as a failure.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -260,8 +259,7 @@ impl<K: Kind> Reflector<K> {
     /// Reads everything; gives the version that was read.
     async fn list(&self) -> Result<String, (Option<String>, ApiError)> {
         let mut gone = self.inner.cache.keys();
-        let mut params =
-            ListParams::default().labels(&*self.scope.labels).fields(&*self.scope.fields).limit(PAGE);
+        let mut params = ListParams::default().labels(&*self.scope.labels).fields(&*self.scope.fields);
         loop {
             let page = self.api.list(&params).await.map_err(|error| (None, error))?;
             for object in page.items {

@@ -132,7 +132,7 @@ impl Pages {
             return Ok(response);
         }
         let format = format(accept)?;
-        let document = derived.document(&format!("discovery/{page:?}"), |snapshot| {
+        let make = |snapshot: &Snapshot| {
             let value = match page {
                 Page::CoreVersions => Some(discovery::core_versions(snapshot, &host(headers))),
                 Page::Groups => Some(discovery::group_list(snapshot)),
@@ -141,7 +141,12 @@ impl Pages {
                 _ => None,
             };
             Document::json(&value.ok_or(ApiError::NoSuchPath)?)
-        })?;
+        };
+        let document = match page {
+            // It names the host that the caller used, so it is the caller's alone.
+            Page::CoreVersions => make(&derived.snapshot)?,
+            _ => derived.document(&format!("discovery/{page:?}"), make)?,
+        };
         let value: Value =
             serde_json::from_slice(&document.text).map_err(|error| ApiError::internal(error.to_string()))?;
         let mut response =

@@ -112,7 +112,6 @@ pub struct FixedTable;
 /// Whom a row of the table is about.
 enum Subject {
     User(&'static str),
-    UserPrefix(&'static str),
     Group(&'static str),
 }
 
@@ -129,7 +128,10 @@ const TABLE: &[(Subject, Rights)] = &[
     (Subject::Group("system:masters"), EVERYTHING),
     (Subject::User("system:apiserver"), EVERYTHING),
     (Subject::User("system:kube-controller-manager"), EVERYTHING),
-    (Subject::UserPrefix("system:serviceaccount:kube-system:"), EVERYTHING),
+    (
+        Subject::User("system:serviceaccount:kube-system:node-controller"),
+        &[(&["nodes"], READ), (&["nodes", "nodes/status"], CHANGE), (&["events"], EVENTS)],
+    ),
     (
         Subject::User("system:kube-scheduler"),
         &[
@@ -152,8 +154,10 @@ const TABLE: &[(Subject, Rights)] = &[
             (NODE_READS, READ),
             (&["nodes"], &[Verb::Create, Verb::Update, Verb::Patch, Verb::Delete]),
             (&["nodes/status", "pods/status"], CHANGE),
-            (&["pods"], &[Verb::Create, Verb::Delete]),
-            (&["pods/eviction", "serviceaccounts/token"], &[Verb::Create]),
+            (&["pods"], &[Verb::Delete]),
+            // No tokens of service accounts, no pods of its own making: either would lend a node the rights
+            // of any account.
+            (&["pods/eviction"], &[Verb::Create]),
             (&["leases", "csinodes"], &[Verb::Create, Verb::Update, Verb::Patch, Verb::Delete]),
             (&["events"], EVENTS),
         ],
@@ -190,7 +194,6 @@ impl Subject {
     fn is(&self, user: &UserInfo) -> bool {
         match self {
             Self::User(name) => user.name == *name,
-            Self::UserPrefix(prefix) => user.name.starts_with(prefix),
             Self::Group(group) => user.in_group(group),
         }
     }

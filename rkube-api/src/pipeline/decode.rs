@@ -260,7 +260,7 @@ pub(super) fn delete_options(body: Body) -> Result<DeleteOptions, ApiError> {
 pub(super) fn place_new(call: &Call<'_>, object: &mut Object) -> Result<(), ApiError> {
     let requested = call.namespace();
     match call.definition().scope {
-        Scope::Cluster => {}
+        Scope::Cluster => clear_namespace(object),
         Scope::Namespaced if requested.is_empty() => {
             return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
         }
@@ -280,6 +280,13 @@ pub(super) fn place_new(call: &Call<'_>, object: &mut Object) -> Result<(), ApiE
     Ok(())
 }
 
+/// A namespace in an object of the cluster's scope is passed over, as Kubernetes does.
+fn clear_namespace(object: &mut Object) {
+    if object.meta().namespace.is_some() {
+        object.meta_mut().namespace = None;
+    }
+}
+
 /// Makes name and namespace in a replacement agree with the request; 400 if they don't.
 pub(super) fn place_replacement(call: &Call<'_>, object: &mut Object) -> Result<(), ApiError> {
     let (name, namespace) = (call.name(), call.namespace());
@@ -294,7 +301,9 @@ pub(super) fn place_replacement(call: &Call<'_>, object: &mut Object) -> Result<
             object.name()
         )));
     }
-    if call.definition().scope == Scope::Namespaced {
+    if call.definition().scope == Scope::Cluster {
+        clear_namespace(object);
+    } else {
         if object.namespace().is_empty() {
             object.meta_mut().namespace = Some(namespace.to_owned());
         } else if object.namespace() != namespace {

@@ -199,6 +199,7 @@ impl Source for Patch {
 /// An apply of what does not exist creates it.
 async fn apply_new(call: &Call<'_>, patch: &Patch, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
     let Kind::Apply(config) = &patch.kind else { return Err(call.not_found()) };
+    call.server.authorize_create(call).await?;
     if let Some(uid) = config.pointer("/metadata/uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
         let message = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"

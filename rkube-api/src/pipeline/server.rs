@@ -199,6 +199,12 @@ impl Server {
         &self.tokens
     }
 
+    /// Asks again for a create, where a request of another verb turns out to be one.
+    pub(super) async fn authorize_create(&self, call: &Call<'_>) -> Result<(), ApiError> {
+        let action = Action::Resource { verb: Verb::Create, target: &call.target };
+        authz::check(&self.parts.authorizer, &call.user, action).await
+    }
+
     /// Whether a user may read a path that is no resource (`/apis`, `/version`), or 403.
     pub async fn authorize_path(&self, user: &UserInfo, path: &str) -> Result<(), ApiError> {
         authz::check(&self.parts.authorizer, user, Action::Path(path)).await

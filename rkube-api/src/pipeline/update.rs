@@ -30,6 +30,7 @@ pub(crate) async fn update(call: &Call<'_>, body: Body, rules: &Rules<'_>) -> Re
         Err(ApiError::NotFound { .. })
             if call.definition().strategy.create_on_update && call.subresource().is_none() =>
         {
+            call.server.authorize_create(call).await?;
             let Some(mut object) = source.object.take() else { return Err(call.not_found()) };
             let meta = object.meta_mut();
             (meta.uid, meta.resource_version) = (None, None);

@@ -17,6 +17,7 @@ cases! {
     a_watch_just_above_compaction_is_complete: [9],
     events_tell_previous_and_creation: [11],
     a_watch_in_the_future_yields_nothing_early: [12],
+    a_watch_after_the_end_of_revisions_yields_nothing: [12],
     progress_comes_after_all_events_and_never_falls: [10, 13],
     progress_comes_only_where_it_was_asked_for: [10],
     a_slow_watcher_is_complete_or_ends_with_an_error: [14],
@@ -41,6 +42,12 @@ async fn events_come_in_order_once_and_without_gaps(place: &Place) -> Outcome {
     let got: Vec<_> = got.iter().map(|batch| batch.revision).collect();
     ensure_eq!(got, expected, "the revisions seen");
     nothing_more(&mut live).await
+}
+
+async fn a_watch_after_the_end_of_revisions_yields_nothing(place: &Place) -> Outcome {
+    let mut never = watch(place, "a", Revision(u64::MAX)).await?;
+    place.put("a/1", "x").await?;
+    nothing_more(&mut never).await
 }
 
 async fn a_revision_is_never_split(place: &Place) -> Outcome {

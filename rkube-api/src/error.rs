@@ -190,8 +190,11 @@ fn qualified(name: &str, group: &str) -> String {
 }
 
 fn joined(causes: &[Cause]) -> String {
-    let mut texts: Vec<String> =
-        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+    let text = |cause: &Cause| match cause.field.as_str() {
+        "" => cause.message.clone(),
+        field => format!("{field}: {}", cause.message),
+    };
+    let mut texts: Vec<String> = causes.iter().map(text).collect();
     if texts.len() == 1 { texts.remove(0) } else { format!("[{}]", texts.join(", ")) }
 }
 

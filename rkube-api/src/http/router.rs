@@ -95,7 +95,9 @@ pub(super) fn route(
         }
         other => {
             let page = page(other, snapshot).ok_or(ApiError::NoSuchPath)?;
-            if *method == Method::GET { Ok(Route::Page(page)) } else { Err(ApiError::MethodNotAllowed) }
+            // HEAD is how load balancers ask for health.
+            let read = *method == Method::GET || *method == Method::HEAD;
+            if read { Ok(Route::Page(page)) } else { Err(ApiError::MethodNotAllowed) }
         }
     }
 }

@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts,
+};
 use http_body::Body as HttpBody;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -206,6 +208,10 @@ impl ApiService {
             headers.insert(AUDIT_ID, audit_id);
         }
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
+        // HTTP/2 does not take a body off by itself.
+        if parts.method == Method::HEAD {
+            *response.body_mut() = Bytes::new().into();
+        }
         response
     }
 

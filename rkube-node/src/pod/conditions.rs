@@ -118,11 +118,17 @@ pub(super) fn set(input: &Input<'_>, done: bool, status: &mut PodStatus) {
         });
     }
     let now = time(input.now).0;
+    let reported = input.pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let ended = matches!(reported, Some("Failed" | "Succeeded"));
     let list = status.conditions.get_or_insert_default();
     for draft in drafts {
         let known = conditions::get(list, draft.kind);
         if draft.kind == "PodScheduled" && known.is_some_and(|known| known.status == "True") {
             // The scheduler's binding wrote it.
+            continue;
+        }
+        if draft.kind == "Initialized" && ended && known.is_some() {
+            // What became of the init containers is settled with the pod's end.
             continue;
         }
         let condition = PodCondition {

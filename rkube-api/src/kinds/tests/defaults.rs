@@ -13,7 +13,7 @@ fn default_value(kind: &str, value: Value) -> Value {
 /// The defaults of a container with this image.
 fn container(image: &str, policy: &str) -> Value {
     json!({
-        "name": "a", "image": image, "imagePullPolicy": policy,
+        "name": "a", "image": image, "imagePullPolicy": policy, "resources": {},
         "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"
     })
 }

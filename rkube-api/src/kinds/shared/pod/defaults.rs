@@ -48,6 +48,8 @@ macro_rules! container_defaults {
         fill(&mut $container.termination_message_policy, "File");
         items_mut(&mut $container.ports).iter_mut().for_each(port);
         items_mut(&mut $container.env).iter_mut().for_each(env);
+        // Go's type has no absent resources: what a Go client sends back must be no change.
+        $container.resources.get_or_insert_default();
         quantities::canonicalize_requirements(&mut $container.resources);
         probe(&mut $container.liveness_probe);
         probe(&mut $container.readiness_probe);

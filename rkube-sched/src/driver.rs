@@ -52,7 +52,7 @@ use crate::{
         Profile, ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
-    snapshot::{PlacedPod, Snapshot},
+    snapshot::{PlacedPod, PodInfo, Snapshot},
 };
 
 /// How many pods are decided before the loop looks at the news again.
@@ -223,6 +223,10 @@ impl Driver {
     async fn schedule(&mut self, token: &CancellationToken) {
         while !token.is_cancelled() {
             self.take_news();
+            for (pod, status) in self.queue.take_faults() {
+                count(&self.stats.errors);
+                self.report(pod, "SchedulerError", status.message(), PostFiltered::default());
+            }
             let mut tried = 0;
             while tried < BATCH
                 && self.bindings < self.max_bindings
@@ -327,7 +331,7 @@ impl Driver {
 
     fn binding_ended(&mut self, ended: Ended) {
         self.bindings -= 1;
-        let Ended { binding, status } = ended;
+        let Ended { binding, status, afterwards } = ended;
         if !status.is_success() {
             return self.give_up(binding, &status);
         }
@@ -337,6 +341,10 @@ impl Driver {
         let note = format!("Successfully assigned {} to {}", pod.key, binding.node);
         if let Some(recorder) = self.recorders.get(binding.profile.scheduler_name()) {
             recorder.record(&*pod.pod, EventKind::Normal, "Scheduled", "Binding", note);
+            if !afterwards.is_success() {
+                let note = cut(&afterwards.message());
+                recorder.record(&*pod.pod, EventKind::Warning, "PluginFailed", "Binding", note);
+            }
         }
     }
 
@@ -398,12 +406,17 @@ impl Driver {
             self.queue.nominator_mut().clear(&info.uid);
             return;
         }
-        if let Some(recorder) = self.recorders.get(info.scheduler_name()) {
+        self.report(info, reason, message, plan);
+    }
+
+    /// Tells the world why a pod has no node.
+    fn report(&self, pod: Arc<PodInfo>, reason: &'static str, message: String, plan: PostFiltered) {
+        if let Some(recorder) = self.recorders.get(pod.scheduler_name()) {
             let note = cut(&message);
-            recorder.record(&*info.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
+            recorder.record(&*pod.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
         }
         let PostFiltered { nomination, victims, .. } = plan;
-        self.reporter.tell(Report { pod: info, reason, message, nomination, victims });
+        self.reporter.tell(Report { pod, reason, message, nomination, victims });
     }
 }
 

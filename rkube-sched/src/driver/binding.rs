@@ -1,8 +1,7 @@
 //! What happens to a pod between its decision and its node: Permit's wait, PreBind, Bind, PostBind.
 
-use std::{collections::BTreeSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use futures::FutureExt;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -10,7 +9,7 @@ use tokio::{
 
 use super::inbox::{Inbox, News};
 use crate::{
-    framework::{CycleState, Permission, Profile, Status, WaitingPods},
+    framework::{CycleState, Permission, Profile, Status, WaitingPods, contained, contained_async},
     queue::QueuedPod,
 };
 
@@ -28,6 +27,8 @@ pub(super) struct Binding {
 pub(super) struct Ended {
     pub(super) binding: Binding,
     pub(super) status: Status,
+    /// What came of PostBind.
+    pub(super) afterwards: Status,
 }
 
 /// What Permit holds a pod for.
@@ -42,7 +43,8 @@ impl Binding {
     /// Runs Reserve. A failure leaves nothing reserved.
     pub(super) fn reserve(&mut self) -> Status {
         for plugin in &self.profile.reserve {
-            let status = plugin.reserve(&mut self.state, &self.pod.info, &self.node);
+            let reserve = || plugin.reserve(&mut self.state, &self.pod.info, &self.node);
+            let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
             if !status.is_success() {
                 return status.from_plugin(plugin.name());
             }
@@ -53,7 +55,9 @@ impl Binding {
     /// Gives back what Reserve took, last first.
     pub(super) fn unreserve(&mut self) {
         for plugin in self.profile.reserve.iter().rev() {
-            plugin.unreserve(&mut self.state, &self.pod.info, &self.node);
+            // It is logged; the others get their turn.
+            let unreserve = || plugin.unreserve(&mut self.state, &self.pod.info, &self.node);
+            let _ = contained(plugin.name(), "Unreserve", unreserve);
         }
     }
 
@@ -61,7 +65,8 @@ impl Binding {
     pub(super) fn permit(&mut self, waiting: &WaitingPods) -> Result<Option<Hold>, Status> {
         let mut deadlines = Vec::new();
         for plugin in &self.profile.permit {
-            match plugin.permit(&mut self.state, &self.pod.info, &self.node) {
+            let permit = || plugin.permit(&mut self.state, &self.pod.info, &self.node);
+            match contained(plugin.name(), "Permit", permit)? {
                 Permission::Allow => {}
                 Permission::Deny(status) => return Err(status.from_plugin(plugin.name())),
                 Permission::Wait(patience) => {
@@ -80,9 +85,21 @@ impl Binding {
 
     /// Goes all the way and tells how it ended.
     pub(super) async fn run(self, hold: Option<Hold>, waiting: WaitingPods, inbox: Arc<Inbox>) {
-        let done = AssertUnwindSafe(self.bind(hold, &waiting)).catch_unwind().await;
-        let status = done.unwrap_or_else(|_| Status::error("a plugin panicked while the pod was bound"));
-        inbox.tell(News::Ended(Box::new(Ended { binding: self, status })));
+        let status = self.bind(hold, &waiting).await;
+        let afterwards = if status.is_success() { self.post_bind().await } else { Status::success() };
+        inbox.tell(News::Ended(Box::new(Ended { binding: self, status, afterwards })));
+    }
+
+    /// Tells the plugins that the pod is bound. It stays bound whatever they do.
+    async fn post_bind(&self) -> Status {
+        let mut outcome = Status::success();
+        for plugin in &self.profile.post_bind {
+            let work = plugin.post_bind(&self.state, &self.pod.info, &self.node);
+            if let Err(status) = contained_async(plugin.name(), "PostBind", work).await {
+                outcome = status;
+            }
+        }
+        outcome
     }
 
     async fn bind(&self, hold: Option<Hold>, waiting: &WaitingPods) -> Status {
@@ -95,23 +112,19 @@ impl Binding {
             }
         }
         for plugin in &self.profile.pre_bind {
-            let status = plugin.pre_bind(&self.state, pod, &self.node).await;
+            let work = plugin.pre_bind(&self.state, pod, &self.node);
+            let status = contained_async(plugin.name(), "PreBind", work).await.unwrap_or_else(|it| it);
             if !status.is_success() {
                 return status.from_plugin(plugin.name());
             }
         }
-        let status = self.bind_by_first().await;
-        if status.is_success() {
-            for plugin in &self.profile.post_bind {
-                plugin.post_bind(&self.state, pod, &self.node).await;
-            }
-        }
-        status
+        self.bind_by_first().await
     }
 
     async fn bind_by_first(&self) -> Status {
         for plugin in &self.profile.bind {
-            let status = plugin.bind(&self.state, &self.pod.info, &self.node).await;
+            let work = plugin.bind(&self.state, &self.pod.info, &self.node);
+            let status = contained_async(plugin.name(), "Bind", work).await.unwrap_or_else(|it| it);
             if !status.is_skip() {
                 return status.from_plugin(plugin.name());
             }

@@ -32,7 +32,9 @@ use std::collections::BTreeSet;
 use rkube_api::context::Rng;
 
 use crate::{
-    framework::{CycleState, Filter, MAX_NODE_SCORE, PostFiltered, PreFilterExtensions, Profile, Status},
+    framework::{
+        CycleState, Filter, MAX_NODE_SCORE, PostFiltered, PreFilterExtensions, Profile, Status, contained,
+    },
     queue::Nominator,
     snapshot::{NodeId, NodeSet, NodeView, Overlay, PlacedPod, PodInfo, Snapshot},
 };
@@ -111,7 +113,8 @@ impl Prepared<'_> {
         node: NodeView<'_>,
     ) -> Status {
         let mut tell = |&(name, plugin): &(&'static str, &dyn PreFilterExtensions)| {
-            plugin.add_pod(state, pod, added, node).from_plugin(name)
+            let told = contained(name, "PreFilter", || plugin.add_pod(state, pod, added, node));
+            told.unwrap_or_else(|status| status).from_plugin(name)
         };
         self.extensions.iter().map(&mut tell).find(|status| !status.is_success()).unwrap_or_default()
     }
@@ -197,7 +200,8 @@ impl<'a> Engine<'a> {
         };
         for plugin in &profile.pre_filter {
             let name = plugin.name();
-            let answer = plugin.pre_filter(state, pod, self.snapshot);
+            let answer = contained(name, "PreFilter", || plugin.pre_filter(state, pod, self.snapshot));
+            let answer = answer.map_err(Stop::Fail)?;
             let status = answer.status.from_plugin(name);
             if status.is_skip() {
                 skipped.push(name);
@@ -247,7 +251,7 @@ impl<'a> Engine<'a> {
                 break;
             }
             nodes.plugin = filter.name();
-            filter.filter_all(state, pod, &mut nodes);
+            contained(filter.name(), "Filter", || filter.filter_all(state, pod, &mut nodes))?;
             if let Some(error) = nodes.error.take() {
                 return Err(error);
             }
@@ -284,7 +288,10 @@ impl<'a> Engine<'a> {
             }
         }
         let node = node.with(&overlay);
-        let ask = |filter: &&dyn Filter| filter.filter(&state, pod, node).from_plugin(filter.name());
+        let ask = |filter: &&dyn Filter| {
+            let said = contained(filter.name(), "Filter", || filter.filter(&state, pod, node));
+            said.unwrap_or_else(|status| status).from_plugin(filter.name())
+        };
         prepared.filters.iter().map(ask).find(|status| !status.is_success()).unwrap_or_default()
     }
 
@@ -303,7 +310,7 @@ impl<'a> Engine<'a> {
         let set = NodeSet::new(self.snapshot, nodes);
         let mut skipped = Vec::new();
         for plugin in &profile.pre_score {
-            let status = plugin.pre_score(state, pod, set);
+            let status = contained(plugin.name(), "PreScore", || plugin.pre_score(state, pod, set))?;
             if status.is_skip() {
                 skipped.push(plugin.name());
             } else if !status.is_success() {
@@ -317,12 +324,12 @@ impl<'a> Engine<'a> {
                 continue;
             }
             scores.fill(0);
-            for status in
-                [plugin.score_all(state, pod, set, &mut scores), plugin.normalize(state, pod, &mut scores)]
-            {
-                if !status.is_success() {
-                    return Err(status.from_plugin(plugin.name()));
-                }
+            let status = contained(plugin.name(), "Score", || {
+                let status = plugin.score_all(state, pod, set, &mut scores);
+                if status.is_success() { plugin.normalize(state, pod, &mut scores) } else { status }
+            })?;
+            if !status.is_success() {
+                return Err(status.from_plugin(plugin.name()));
             }
             for (sum, score) in total.iter_mut().zip(&scores) {
                 if !(0..=MAX_NODE_SCORE).contains(score) {
@@ -360,7 +367,11 @@ impl<'a> Engine<'a> {
     ) -> Decision {
         let mut plan = PostFiltered::default();
         for plugin in &profile.post_filter {
-            let answer = plugin.post_filter(state, pod, self.snapshot, &diagnosis);
+            let asked = || plugin.post_filter(state, pod, self.snapshot, &diagnosis);
+            let answer = match contained(plugin.name(), "PostFilter", asked) {
+                Ok(answer) => answer,
+                Err(status) => return Decision::Fail(status),
+            };
             if !answer.status.is_success() && !answer.status.is_rejected() {
                 return Decision::Fail(answer.status.from_plugin(plugin.name()));
             }

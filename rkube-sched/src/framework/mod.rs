@@ -32,6 +32,7 @@
 //! # Ok::<(), ConfigError>(())
 //! ```
 
+mod contain;
 mod event;
 mod points;
 mod profile;
@@ -40,6 +41,7 @@ mod state;
 mod status;
 mod waiting;
 
+pub(crate) use contain::{contained, contained_async};
 pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
 pub use points::{
     Bind, Filter, MAX_NODE_SCORE, Nomination, Permission, Permit, Plugin, Point, PointSet, Points, PostBind,

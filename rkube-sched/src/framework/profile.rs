@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     Args, Bind, ClusterEvent, ConfigError, Filter, Handle, Hint, Interest, Permit, Plugin, PluginRegistry,
     Point, PointSet, PostBind, PostFilter, PreBind, PreEnqueue, PreFilter, PreScore, QueueSort, Reserve,
-    Score,
+    Score, contained,
 };
 use crate::{queue::QueuedPod, snapshot::PodInfo};
 
@@ -229,7 +229,11 @@ impl Profile {
         }
         let asked = self.hints.iter().find(|hints| hints.plugin.name() == plugin);
         match asked {
-            Some(hints) if hints.wants(event) => hints.plugin.hint(pod, event),
+            // One that cannot tell is taken to hope: the next try shows.
+            Some(hints) if hints.wants(event) => {
+                contained(hints.plugin.name(), "a queueing hint", || hints.plugin.hint(pod, event))
+                    .unwrap_or(Hint::Queue)
+            }
             _ => Hint::Skip,
         }
     }

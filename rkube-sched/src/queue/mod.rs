@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use self::{heap::Heap, in_flight::InFlight};
 use crate::{
-    framework::{ClusterEvent, Hint, Profiles, Resource},
+    framework::{ClusterEvent, Hint, Profiles, Resource, Status, contained},
     snapshot::{PodInfo, Uid, nominated_node},
 };
 
@@ -112,6 +112,7 @@ pub struct SchedulingQueue {
     leftovers: BTreeSet<(Instant, Uid)>,
     in_flight: InFlight,
     nominator: Nominator,
+    faults: Vec<(Arc<PodInfo>, Status)>,
     sequence: u64,
 }
 
@@ -143,6 +144,7 @@ impl SchedulingQueue {
             leftovers: BTreeSet::new(),
             in_flight: InFlight::default(),
             nominator: Nominator::default(),
+            faults: Vec::new(),
             sequence: 0,
         }
     }
@@ -242,11 +244,7 @@ impl SchedulingQueue {
         if wake == Wake::Skip {
             return self.park(pod);
         }
-        pod.gated_by = self.profiles.of(&pod.info).and_then(|profile| {
-            let refused =
-                |plugin: &&Arc<dyn crate::framework::PreEnqueue>| !plugin.pre_enqueue(&pod.info).is_success();
-            profile.pre_enqueue.iter().find(refused).map(|plugin| plugin.name())
-        });
+        pod.gated_by = self.gate(&pod.info);
         if pod.gated_by.is_some() {
             self.park(pod);
         } else if wake == Wake::AfterBackoff && self.backoff_ends(&pod) > now {
@@ -254,6 +252,28 @@ impl SchedulingQueue {
         } else {
             self.push_active(pod);
         }
+    }
+
+    /// The plugin that keeps a pod out. One that fails keeps it out too, until an event that it asked for.
+    fn gate(&mut self, pod: &Arc<PodInfo>) -> Option<&'static str> {
+        let profile = self.profiles.of(pod)?.clone();
+        for plugin in &profile.pre_enqueue {
+            let name = plugin.name();
+            let status = contained(name, "PreEnqueue", || plugin.pre_enqueue(pod)).unwrap_or_else(|it| it);
+            if status.is_success() {
+                continue;
+            }
+            if !status.is_rejected() {
+                self.faults.push((pod.clone(), status.from_plugin(name)));
+            }
+            return Some(name);
+        }
+        None
+    }
+
+    /// The pods that a plugin failed to let in since the last call, and how it failed.
+    pub fn take_faults(&mut self) -> Vec<(Arc<PodInfo>, Status)> {
+        std::mem::take(&mut self.faults)
     }
 
     fn park(&mut self, pod: QueuedPod) {

@@ -4,5 +4,6 @@
 
 mod binding;
 mod churn;
+mod panics;
 mod plugins;
 mod support;

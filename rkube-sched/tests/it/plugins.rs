@@ -13,10 +13,10 @@ use rkube_sched::{
     Config,
     engine::Diagnosis,
     framework::{
-        Actions, CycleState, Filter, Interest, Nomination, Permission, Permit, Plugin, Points, PostBind,
-        PostFilter, PostFiltered, PreBind, Reserve, Resource, Status, Victim,
+        Actions, CycleState, Interest, Nomination, Permission, Permit, Plugin, Points, PostBind, PostFilter,
+        PostFiltered, PreBind, Reserve, Resource, Status, Victim,
     },
-    snapshot::{NodeView, PodInfo, Snapshot},
+    snapshot::{PodInfo, Snapshot},
 };
 use serde_json::json;
 
@@ -165,46 +165,6 @@ async fn a_held_pod_that_is_deleted_lets_go_of_its_room() {
     world.pod("q", "1").await;
     after(1).await;
     assert_eq!(scheduler.waiting.uids().len(), 1);
-}
-
-/// Panics over pods whose name says so.
-struct Bomb;
-impl Plugin for Bomb {
-    fn name(&self) -> &'static str {
-        "Bomb"
-    }
-}
-impl Filter for Bomb {
-    fn filter(&self, _: &CycleState, pod: &PodInfo, _: NodeView<'_>) -> Status {
-        assert!(!pod.key.name.starts_with("bomb"), "tick");
-        Status::success()
-    }
-}
-#[async_trait]
-impl PreBind for Bomb {
-    async fn pre_bind(&self, _: &CycleState, pod: &PodInfo, _: &str) -> Status {
-        assert!(!pod.key.name.starts_with("late"), "tock");
-        Status::success()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_plugin_that_panics_fails_its_pod_only() {
-    let world = World::new(1).await;
-    world.node("a", "4").await;
-    world.scheduler(with_plugins(&["Bomb"], |plugins| {
-        plugins.add("Bomb", |_, _| Ok(Points::of(Bomb).filter().pre_bind().done())).unwrap();
-    }));
-    for name in ["bomb", "late", "good"] {
-        world.pod(name, "1").await;
-    }
-    after(30).await;
-    assert_eq!(world.placed().await.into_keys().collect::<Vec<_>>(), ["good"]);
-    for (name, words) in [("bomb", "a node was looked for"), ("late", "the pod was bound")] {
-        let condition = world.condition(name).await;
-        assert_eq!(condition.reason.as_deref(), Some("SchedulerError"));
-        assert_eq!(condition.message.unwrap(), format!("a plugin panicked while {words}"));
-    }
 }
 
 /// Sends the first pod of the first node away.

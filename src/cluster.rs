@@ -205,11 +205,13 @@ impl Builder {
             None => None,
         };
         let system = server.client(UserInfo::admin("system:apiserver"), "rkube-apiserver");
-        defaults::ensure(&system, listener.as_ref().map(Listener::endpoint)).await?;
+        let endpoint = listener.as_ref().map(Listener::endpoint);
+        defaults::ensure(&system, endpoint).await?;
 
         let address = listener.as_ref().map(Listener::address);
         let kubeconfig = listener.as_ref().map(|listener| listener.kubeconfig().to_owned());
-        let mut parts = Vec::new();
+        self.settings.root_ca = listener.as_ref().map(|listener| listener.authority().to_owned());
+        let mut parts = vec![defaults::keep(&system, endpoint, &context)];
         if let Some(listener) = listener {
             parts.push(listener.start(&context, service.clone()));
         }

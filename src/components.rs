@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) controllers: Vec<Descriptor>,
     pub(crate) components: Vec<BuildComponent>,
     pub(crate) pod_network: Option<RangeConfig>,
+    /// What the server's certificate is to be checked against, as PEM.
+    pub(crate) root_ca: Option<String>,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             controllers: rkube_controllers::all::all().into_iter().filter(|it| it.default_on).collect(),
             components: Vec::new(),
             pod_network: None,
+            root_ca: None,
         }
     }
 }
@@ -67,7 +70,8 @@ pub(crate) fn start(
         parts.push(scheduler(config, server, context)?);
     }
     if !settings.controllers.is_empty() || !settings.components.is_empty() {
-        parts.push(controllers(settings.controllers, settings.components, server, context));
+        let (descriptors, components) = (settings.controllers, settings.components);
+        parts.push(controllers(descriptors, components, settings.root_ca, server, context));
     }
     if settings.nodes.is_empty() {
         return Ok(Nodes::default());
@@ -93,6 +97,7 @@ fn scheduler(config: SchedulerConfig, server: &Arc<Server>, context: &Context) -
 fn controllers(
     descriptors: Vec<Descriptor>,
     components: Vec<BuildComponent>,
+    root_ca: Option<String>,
     server: &Arc<Server>,
     context: &Context,
 ) -> Part {
@@ -105,6 +110,10 @@ fn controllers(
     );
     let resources = Arc::new(RegistryResources::new(server.registry().clone()));
     let deps = Deps::new(informers.clone(), resources);
+    let deps = match root_ca {
+        Some(certificates) => deps.with_root_ca(certificates),
+        None => deps,
+    };
     let built = descriptors.into_iter().map(|descriptor| (descriptor.build)(&deps));
     let manager = built
         .chain(components.into_iter().map(|build| build(&deps)))

@@ -21,6 +21,7 @@ pub(crate) struct Listener {
     address: SocketAddr,
     tls: Arc<rustls::ServerConfig>,
     kubeconfig: String,
+    authority: String,
 }
 
 impl Listener {
@@ -44,7 +45,8 @@ impl Listener {
             write_private(path, &kubeconfig)
                 .map_err(|source| Error::Kubeconfig { path: path.clone(), source })?;
         }
-        Ok(Self { socket, address, tls, kubeconfig })
+        let authority = authority.certificate().to_owned();
+        Ok(Self { socket, address, tls, kubeconfig, authority })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -53,6 +55,11 @@ impl Listener {
 
     pub(crate) fn kubeconfig(&self) -> &str {
         &self.kubeconfig
+    }
+
+    /// The certificate of the authority that the server's was made by, as PEM.
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// What the `kubernetes` service leads to.

@@ -21,6 +21,7 @@ use crate::{
 pub struct Deps {
     informers: Informers,
     resources: Arc<dyn ResourceLister>,
+    root_ca: Option<Arc<str>>,
 }
 
 impl std::fmt::Debug for Deps {
@@ -32,7 +33,18 @@ impl std::fmt::Debug for Deps {
 impl Deps {
     /// Everything goes through the client of these informers; `resources` tells what the server serves.
     pub fn new(informers: Informers, resources: Arc<dyn ResourceLister>) -> Self {
-        Self { informers, resources }
+        Self { informers, resources, root_ca: None }
+    }
+
+    /// Publishes these certificates, as PEM, as those that the API server's is to be checked against.
+    pub fn with_root_ca(mut self, certificates: impl Into<Arc<str>>) -> Self {
+        self.root_ca = Some(certificates.into());
+        self
+    }
+
+    /// What the API server's certificate is to be checked against, if there is anything to publish.
+    pub fn root_ca(&self) -> Option<Arc<str>> {
+        self.root_ca.clone()
     }
 
     /// The informers that the controllers share.
@@ -89,6 +101,9 @@ pub fn all() -> Vec<Descriptor> {
     vec![
         on("serviceaccount", &["namespaces", "serviceaccounts"], |deps| {
             Arc::new(identity::serviceaccount::controller(deps))
+        }),
+        on("rootcacertpublisher", &["namespaces", "configmaps"], |deps| {
+            Arc::new(identity::rootcacertpublisher::controller(deps))
         }),
         on("namespace", &["namespaces", "pods"], |deps| Arc::new(lifecycle::namespace::controller(deps))),
         on("garbagecollector", &["*"], |deps| Arc::new(lifecycle::garbagecollector::controller(deps))),

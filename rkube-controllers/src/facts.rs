@@ -4,7 +4,7 @@ use std::{cmp::Ordering, time::Duration};
 
 use jiff::SignedDuration;
 use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
+    api::core::v1::{Namespace, Pod, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 pub(crate) use rkube_api::helpers::pod::{is_active, is_ready, is_terminal as is_finished, phase};
@@ -97,6 +97,12 @@ pub(crate) fn orphans_of(namespace: &str) -> String {
 pub(crate) fn is_namespace_terminating(error: &ApiError) -> bool {
     matches!(error, ApiError::Forbidden { causes, .. }
         if causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+}
+
+/// Whether the namespace is not going away.
+pub(crate) fn is_active_namespace(namespace: &Namespace) -> bool {
+    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
+    namespace.metadata.deletion_timestamp.is_none() && phase != Some("Terminating")
 }
 
 /// The name of the index that [`index_by_node`] keeps.

@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::RwLock;
 
-use super::ObjectKey;
+use super::{ObjectKey, informer::contained};
 use crate::object::Kind;
 
 type IndexFn<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
@@ -39,15 +39,20 @@ impl<K> std::fmt::Debug for Cache<K> {
     }
 }
 
-impl<K> Index<K> {
+impl<K: Kind> Index<K> {
+    /// What the user's function gives; nothing if it panics.
+    fn values_of(&self, object: &K) -> Vec<String> {
+        contained(K::KIND, || (self.values)(object))
+    }
+
     fn insert(&mut self, key: &ObjectKey, object: &K) {
-        for value in (self.values)(object) {
+        for value in self.values_of(object) {
             self.keys.entry(value).or_default().insert(key.clone());
         }
     }
 
     fn remove(&mut self, key: &ObjectKey, object: &K) {
-        for value in (self.values)(object) {
+        for value in self.values_of(object) {
             if let Some(keys) = self.keys.get_mut(&value) {
                 keys.remove(key);
                 if keys.is_empty() {

@@ -15,6 +15,7 @@
 use std::{
     any::{Any, TypeId},
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -173,14 +174,28 @@ impl<K: Kind> Informer<K> {
 
     /// Tells `handler` of every change, in order, after the cache has it; what is cached already comes
     /// first, as added. Handlers run one after the other in the informer's task: they put keys into
-    /// queues and return. A handler must not register another on the same informer.
+    /// queues and return. A handler must not register another on the same informer. One that panics has
+    /// missed that change, which is logged; it gets the next ones, and the other handlers get all.
     pub fn on_change(&self, handler: impl Fn(&Change<K>) + Send + Sync + 'static) {
         let mut handlers = self.0.handlers.lock();
+        let handler: Handler<K> = Box::new(handler);
         for object in self.0.cache.list() {
-            handler(&Change::Added(object));
+            contained(K::KIND, || handler(&Change::Added(object)));
         }
-        handlers.push(Box::new(handler));
+        handlers.push(handler);
     }
+}
+
+/// Calls what a user gave; a panic is logged and ends nothing else.
+pub(super) fn contained<T: Default>(kind: &str, call: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        tracing::error!(kind, "a handler or index of an informer panicked");
+        T::default()
+    })
+}
+
+fn tell_all<K: Kind>(handlers: &[Handler<K>], change: &Change<K>) {
+    handlers.iter().for_each(|tell| contained(K::KIND, || tell(change)));
 }
 
 impl<K: Kind> Inner<K> {
@@ -190,20 +205,20 @@ impl<K: Kind> Inner<K> {
             // A relist or a resumed watch may show what is known.
             Some(old) if old.metadata().resource_version == object.metadata().resource_version => return,
             Some(old) if old.metadata().uid != object.metadata().uid => {
-                handlers.iter().for_each(|tell| tell(&Change::Deleted(old.clone())));
+                tell_all(&handlers, &Change::Deleted(old));
                 Change::Added(object)
             }
             Some(old) => Change::Updated { old, new: object },
             None => Change::Added(object),
         };
-        handlers.iter().for_each(|tell| tell(&change));
+        tell_all(&handlers, &change);
     }
 
     fn remove(&self, key: &ObjectKey, last: Option<Arc<K>>) {
         let handlers = self.handlers.lock();
         if let Some(old) = self.cache.remove(key) {
             let change = Change::Deleted(last.unwrap_or(old));
-            handlers.iter().for_each(|tell| tell(&change));
+            tell_all(&handlers, &change);
         }
     }
 }
@@ -316,5 +331,51 @@ impl<K: Kind> Reflector<K> {
         if let Some(version) = &object.metadata().resource_version {
             reached.clone_from(version);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn pod(name: &str, version: u32) -> Arc<Pod> {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some(name.into());
+        pod.metadata.resource_version = Some(version.to_string());
+        Arc::new(pod)
+    }
+
+    #[test]
+    fn a_handler_that_panics_harms_nobody_else() {
+        let inner = Inner {
+            cache: Cache::<Pod>::default(),
+            handlers: Mutex::default(),
+            synced: watch::channel(false).0,
+        };
+        let informer = Informer(Arc::new(inner));
+        informer.cache().add_index("bad", |_: &Pod| panic!("an index"));
+        informer.0.put(pod("early", 1));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        informer.on_change(|_| panic!("always"));
+        for odd in [true, false] {
+            let seen = seen.clone();
+            informer.on_change(move |change| {
+                let name = change.object().metadata.name.clone();
+                seen.lock().push((odd, name.clone()));
+                assert!(!odd || name.as_deref() != Some("early"), "once");
+            });
+        }
+        informer.0.put(pod("late", 2));
+        informer.0.remove(&ObjectKey::of(&*pod("late", 2)), None);
+        let names = |wanted: bool| {
+            let seen = seen.lock();
+            let all = seen.iter().filter(|(odd, _)| *odd == wanted);
+            all.filter_map(|(_, name)| name.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(true), ["early", "late", "late"]);
+        assert_eq!(names(true), names(false));
+        assert_eq!(informer.cache().len(), 1);
     }
 }

@@ -146,9 +146,10 @@ impl LeaderElector {
 
     /// Waits for the lead, then runs `work` once while keeping it.
     ///
-    /// `work` must end soon after the token that it gets is cancelled: when `token` is (then the lead is
-    /// kept until the work has ended, and given up), or when the lead is lost. Returns when the work has
-    /// ended.
+    /// When `token` is cancelled, so is the one that `work` gets; the lead is kept until the work has ended,
+    /// and then given up. When the lead is lost, another process may lead already: `work` is dropped at once,
+    /// whatever it waits for, where a process of client-go's would exit. Tasks that it has started must end
+    /// with it; its token is cancelled then too.
     pub async fn run<F>(
         &self,
         token: CancellationToken,
@@ -162,23 +163,15 @@ impl LeaderElector {
             return Ok(());
         }
         tracing::info!(identity = self.config.identity, lease = self.config.name, "became leader");
-        self.leading.send_replace(true);
-        let lead = token.child_token();
         let kept = {
-            let work = work(lead.clone());
-            let renew = self.renew(&mut seen);
-            tokio::pin!(work, renew);
+            let lead = token.child_token();
+            let _lead = (Leads::begin(&self.leading), lead.drop_guard_ref());
             tokio::select! {
                 biased;
-                () = &mut work => true,
-                () = &mut renew => {
-                    lead.cancel();
-                    work.await;
-                    false
-                }
+                () = self.renew(&mut seen) => false,
+                () = work(lead.clone()) => true,
             }
         };
-        self.leading.send_replace(false);
         if kept {
             self.release(seen).await;
             return Ok(());
@@ -314,6 +307,22 @@ impl LeaderElector {
         if let Ok(Err(error)) = timeout(self.config.renew_deadline, update).await {
             tracing::debug!(%error, lease = self.config.name, "cannot release the lease");
         }
+    }
+}
+
+/// Tells that this process leads, until it is dropped.
+struct Leads<'a>(&'a watch::Sender<bool>);
+
+impl<'a> Leads<'a> {
+    fn begin(leading: &'a watch::Sender<bool>) -> Self {
+        leading.send_replace(true);
+        Self(leading)
+    }
+}
+
+impl Drop for Leads<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(false);
     }
 }
 

@@ -39,9 +39,16 @@ impl Task {
     }
 
     /// Waits until the task has ended, whichever way.
-    pub async fn join(self) {
-        // An aborted task has ended too, which is all the caller asks.
-        let _ = self.0.await;
+    pub async fn join(mut self) {
+        self.ended().await;
+    }
+
+    /// As [`Task::join`], for who keeps the handle to end the task otherwise.
+    pub async fn ended(&mut self) {
+        if !self.0.is_finished() {
+            // An aborted task has ended too, which is all the caller asks.
+            let _ = (&mut self.0).await;
+        }
     }
 }
 

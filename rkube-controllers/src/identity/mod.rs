@@ -1,3 +1,4 @@
 //! Who pods are.
 
+pub mod rootcacertpublisher;
 pub mod serviceaccount;

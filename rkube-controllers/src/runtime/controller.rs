@@ -67,8 +67,8 @@ impl<K> ControllerBuilder<K> {
         self
     }
 
-    /// How long calls in progress and keys that wait may take when the controller is stopped; 10 s unless
-    /// said otherwise.
+    /// How long calls in progress and keys that wait may take when the controller is stopped in order; 10 s
+    /// unless said otherwise. A controller whose lead is lost gets no time at all.
     pub fn drain(mut self, time: Duration) -> Self {
         self.drain = time;
         self
@@ -249,8 +249,11 @@ impl Component for Controller {
         let spawner = self.spawner.lock().clone().unwrap_or_default();
         let workers: Vec<_> =
             (0..self.workers).map(|_| spawner.spawn("controller", self.worker().run())).collect();
-        // Also if this future is dropped instead of being stopped in order.
-        let _ended = AbortOnDrop(workers.iter().map(|worker| worker.abort_handle()).collect());
+        // Also if this future is dropped instead of being stopped in order: then no key may wait for ever.
+        let _ended = EndOnDrop {
+            workers: workers.iter().map(|worker| worker.abort_handle()).collect(),
+            queue: self.queue.clone(),
+        };
         token.cancelled().await;
         self.queue.shut_down();
         let ended = join_all(workers.into_iter().map(|worker| worker.join()));
@@ -260,11 +263,15 @@ impl Component for Controller {
     }
 }
 
-struct AbortOnDrop(Vec<tokio::task::AbortHandle>);
+struct EndOnDrop {
+    workers: Vec<tokio::task::AbortHandle>,
+    queue: WorkQueue<ObjectKey>,
+}
 
-impl Drop for AbortOnDrop {
+impl Drop for EndOnDrop {
     fn drop(&mut self) {
-        self.0.iter().for_each(|task| task.abort());
+        self.workers.iter().for_each(|task| task.abort());
+        self.queue.shut_down();
     }
 }
 

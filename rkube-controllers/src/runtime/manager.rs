@@ -23,11 +23,13 @@ pub enum ManagerError {
     Config(#[from] LeaderConfigError),
 }
 
-/// Runs components that share informers: prepares all, waits until the informers have seen their kinds,
+/// Runs components that share informers: prepares them, waits until the informers have seen their kinds,
 /// starts them in the order in which they were added, and stops them in the reverse order.
 ///
-/// With an election, components added by [`Manager::controller`] run only while this process leads;
-/// those added by [`Manager::always`] run in every process.
+/// With an election, components added by [`Manager::controller`] are prepared and run only while this
+/// process leads, so that a standby's queues stay empty however warm its informers are; those added by
+/// [`Manager::always`] run in every process. When the lead is lost, what runs under it is aborted at its
+/// next await point, calls in flight and all: another process may lead already.
 ///
 /// ```no_run
 /// # use rkube_api::client::{Client, leader::LeaderConfig};
@@ -109,11 +111,7 @@ impl Manager {
             Some(config) => Some(LeaderElector::new(self.informers.client().clone(), config)?),
             None => None,
         };
-        for component in self.always.iter().chain(&self.leading) {
-            component.prepare(&self.informers);
-        }
-        let synced = token.run_until_cancelled(self.informers.synced()).await;
-        if synced.is_none() {
+        if !prepare(&self.always, &self.informers, &token).await {
             return Ok(());
         }
         // The components that always run outlive the others, which may rely on them.
@@ -134,14 +132,27 @@ impl Manager {
     }
 }
 
+/// Prepares components and waits for their informers. `false`: the token was cancelled before.
+async fn prepare(
+    components: &[Arc<dyn Component>],
+    informers: &Informers,
+    token: &CancellationToken,
+) -> bool {
+    components.iter().for_each(|component| component.prepare(informers));
+    token.run_until_cancelled(informers.synced()).await.is_some()
+}
+
 async fn run_all(components: &[Arc<dyn Component>], informers: &Informers, token: CancellationToken) {
+    if !prepare(components, informers, &token).await {
+        return;
+    }
     let running = Running::start(components, informers);
     token.cancelled().await;
     running.stop().await;
 }
 
 /// Started components, each with its own token.
-struct Running(Vec<(CancellationToken, Option<Task>)>);
+struct Running(Vec<(CancellationToken, Task)>);
 
 impl Running {
     fn start(components: &[Arc<dyn Component>], informers: &Informers) -> Self {
@@ -150,7 +161,7 @@ impl Running {
             tracing::debug!(component = component.name(), "starts");
             let (component, token) = (component.clone(), CancellationToken::new());
             let own = token.clone();
-            (token, Some(spawner.spawn("component", async move { component.run(own).await })))
+            (token, spawner.spawn("component", async move { component.run(own).await }))
         };
         Self(components.iter().map(start).collect())
     }
@@ -160,13 +171,13 @@ impl Running {
         for (token, _) in self.0.iter().rev() {
             token.cancel();
         }
-        join_all(self.0.iter_mut().rev().filter_map(|(_, task)| task.take()).map(Task::join)).await;
+        join_all(self.0.iter_mut().rev().map(|(_, task)| task.ended())).await;
     }
 }
 
 impl Drop for Running {
-    /// A manager whose future is dropped leaves nothing running.
+    /// A manager whose future is dropped, while stopping too, leaves nothing running.
     fn drop(&mut self) {
-        self.0.iter().filter_map(|(_, task)| task.as_ref()).for_each(Task::abort);
+        self.0.iter().for_each(|(_, task)| task.abort());
     }
 }

@@ -1,5 +1,11 @@
 //! The three ways to delete an owner, and what an owner reference may not do.
 
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+use async_trait::async_trait;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
@@ -7,7 +13,11 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use rkube_api::client::{Api, DeleteParams};
+use rkube_api::{
+    client::{Api, Client, DeleteParams, Patch, PatchParams},
+    pipeline::{Action, Attributes, Authorizer, FixedTable},
+    request::Verb,
+};
 use serde_json::json;
 
 use crate::support::{World, deployment, until};
@@ -125,4 +135,40 @@ async fn an_owner_in_another_namespace_never_holds() {
     until("it is told", async || !world.events("OwnerRefInvalidNamespace").await.is_empty()).await;
     let owners: Api<ConfigMap> = Api::namespaced(world.client.clone(), "other");
     assert!(owners.get_opt("owner").await.unwrap().is_some());
+}
+
+/// Takes the owners out of the object `child` when somebody is about to delete it.
+#[derive(Default)]
+struct Rescuer {
+    client: OnceLock<Client>,
+    came: AtomicBool,
+}
+
+#[async_trait]
+impl Authorizer for Rescuer {
+    async fn allows(&self, attributes: &Attributes<'_>) -> bool {
+        if let (Action::Resource { verb: Verb::Delete, target }, Some(client)) =
+            (attributes.action, self.client.get())
+            && target.name.as_deref() == Some("child")
+            && !self.came.swap(true, SeqCst)
+        {
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+            let free = Patch::Merge(json!({"metadata": {"ownerReferences": null}}));
+            maps.patch("child", &PatchParams::default(), &free).await.unwrap();
+        }
+        FixedTable.allows(attributes).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_free_at_the_last_moment_stays() {
+    let rescuer = Arc::new(Rescuer::default());
+    let world = World::interrupted_by(rescuer.clone()).await;
+    rescuer.client.set(world.client.clone()).unwrap();
+    let owner = world.create(map("owner", "default", &[])).await;
+    world.create(map("child", "default", &[&owner])).await;
+    world.api::<ConfigMap>().delete("owner", &DeleteParams::default()).await.unwrap();
+    until("the collector has come for it", async || rescuer.came.load(SeqCst)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert!(world.get::<ConfigMap>("child").await.is_some());
 }

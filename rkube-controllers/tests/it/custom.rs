@@ -93,6 +93,31 @@ async fn custom_objects_own_and_are_owned() {
     .await;
 }
 
+/// Whoever takes a definition away takes its objects out of the collector's sight; it goes on with the rest.
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_goes_leaves_nothing_behind() {
+    let world = World::new().await;
+    world.lamps();
+    let lamp = world.new_lamp("default", "first", json!([])).await;
+    let mut map = ConfigMap::default();
+    map.metadata.name = Some("owner".into());
+    map.metadata.namespace = Some("default".into());
+    let map = world.create(map).await;
+    let owner = json!([
+        {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": map.metadata.uid,
+         "blockOwnerDeletion": true},
+        {"apiVersion": "example.com/v1", "kind": "Lamp", "name": "first", "uid": lamp.uid()},
+    ]);
+    world.new_lamp("default", "second", owner).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert!(world.server.registry().remove("example.com", "lamps"));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // It would wait for ever for a lamp that nobody can see or delete.
+    let params = DeleteParams::default().propagation("Foreground");
+    world.api::<ConfigMap>().delete("owner", &params).await.unwrap();
+    until("the owner is gone", async || world.get::<ConfigMap>("owner").await.is_none()).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_namespace_takes_custom_objects_along() {
     let world = World::new().await;

@@ -10,6 +10,30 @@ use serde_json::json;
 use crate::support::{World, deployment, until};
 
 #[tokio::test(start_paused = true)]
+async fn every_namespace_tells_whom_to_trust() {
+    let world = World::publishing("pem").await;
+    world.namespace("shop").await;
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), "shop");
+    let right = async || {
+        let map = maps.get_opt("kube-root-ca.crt").await.unwrap();
+        map.is_some_and(|map| map.data.as_ref().is_some_and(|data| data["ca.crt"] == "pem"))
+    };
+    until("it is published", right).await;
+    maps.delete("kube-root-ca.crt", &DeleteParams::default()).await.unwrap();
+    until("it is published again", right).await;
+    let edit = Patch::Merge(json!({"data": {"ca.crt": "forged"}, "metadata": {"labels": {"a": "b"}}}));
+    maps.patch("kube-root-ca.crt", &PatchParams::default(), &edit).await.unwrap();
+    until("it is set right", right).await;
+    let labels = maps.get("kube-root-ca.crt").await.unwrap().metadata.labels.clone();
+    assert_eq!(labels.unwrap()["a"], "b", "what is somebody else's stays");
+    world.all::<Namespace>().delete("shop", &DeleteParams::default()).await.unwrap();
+    until("it goes with the namespace", async || {
+        world.all::<Namespace>().get_opt("shop").await.unwrap().is_none()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn contents_go_first_and_conditions_tell_what_remains() {
     let world = World::new().await;
     world.namespace("shop").await;

@@ -22,7 +22,7 @@ use rkube_api::{
     error::ApiError,
     kinds,
     object::{Kind, Object},
-    pipeline::Server,
+    pipeline::{Authorizer, FixedTable, Server},
     registry::Registry,
     request::UserInfo,
 };
@@ -53,11 +53,20 @@ impl World {
 
     /// With every controller and the namespace `default`, but no node.
     pub(crate) async fn without_agents() -> Self {
-        let world = Self::server_only();
+        Self::server_only().with_controllers(|deps| deps).await
+    }
+
+    /// As [`Self::without_agents`], with these certificates to publish.
+    pub(crate) async fn publishing(root_ca: &str) -> Self {
+        Self::server_only().with_controllers(|deps| deps.with_root_ca(root_ca)).await
+    }
+
+    async fn with_controllers(self, tune: impl FnOnce(Deps) -> Deps) -> Self {
+        let world = self;
         let user = UserInfo::component("system:kube-controller-manager");
         let informers = Informers::new(world.server.client(user, "kube-controller-manager"));
         let resources = Arc::new(RegistryResources::new(world.server.registry().clone()));
-        let manager = manager(&Deps::new(informers, resources), |_| true);
+        let manager = manager(&tune(Deps::new(informers, resources)), |_| true);
         let stop = world.stop.clone();
         world.server.context().spawner.spawn("manager", async move { manager.run(stop).await.unwrap() });
         for name in ["default", "kube-node-lease", "kube-system"] {
@@ -66,11 +75,21 @@ impl World {
         world
     }
 
+    /// As [`Self::without_agents`], with somebody who comes in between requests and their execution.
+    pub(crate) async fn interrupted_by(by: Arc<dyn Authorizer>) -> Self {
+        Self::guarded(by).with_controllers(|deps| deps).await
+    }
+
     /// With nothing but the server.
     pub(crate) fn server_only() -> Self {
+        Self::guarded(Arc::new(FixedTable))
+    }
+
+    fn guarded(authorizer: Arc<dyn Authorizer>) -> Self {
         let registry = Arc::new(Registry::new(kinds::all()).unwrap());
         let store = Arc::new(Memory::<Object>::builder().build());
-        let server = Server::builder(store, registry, Context::simulated(1)).build().unwrap();
+        let server =
+            Server::builder(store, registry, Context::simulated(1)).authorizer(authorizer).build().unwrap();
         let client = server.client(UserInfo::admin("admin"), "test/1.0");
         Self { server, client, stop: CancellationToken::new(), silent: CancellationToken::new() }
     }

@@ -7,6 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use crate::facts;
+
 /// The accounts that every active namespace has.
 pub const ACCOUNTS: [&str; 1] = ["default"];
 
@@ -19,8 +21,7 @@ pub enum Action {
 
 /// Makes what is missing, unless the namespace goes away.
 pub fn plan(namespace: &Namespace, present: &BTreeSet<&str>) -> Vec<Action> {
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
-    if namespace.metadata.deletion_timestamp.is_some() || phase == Some("Terminating") {
+    if !facts::is_active_namespace(namespace) {
         return Vec::new();
     }
     let missing = ACCOUNTS.iter().filter(|name| !present.contains(*name));

@@ -151,6 +151,17 @@ impl Graph {
         tasks
     }
 
+    /// A resource is served no more: its objects are out of sight. What they own is to be looked at.
+    pub fn forget(&mut self, resource: &ApiResource) -> Vec<Task> {
+        let of = |node: &&Node| *node.resource == *resource;
+        let gone: Vec<String> = self.nodes.values().filter(of).map(|node| node.uid.clone()).collect();
+        let tasks: Vec<Task> = gone.iter().flat_map(|uid| self.remove(uid)).collect();
+        let known = |task: &Task| match task {
+            Task::Check(uid) | Task::Orphan(uid) => self.nodes.contains_key(uid),
+        };
+        tasks.into_iter().filter(known).collect()
+    }
+
     fn unlink(&mut self, owner: &str, dependent: &str) {
         if let Some(dependents) = self.dependents.get_mut(owner) {
             dependents.remove(dependent);

@@ -133,23 +133,28 @@ impl GarbageCollector {
         };
         *self.shared.kinds.lock() = Arc::new(ByKind::new(&resources));
         let wanted: Vec<ApiResource> = resources.into_iter().filter(is_monitored).collect();
-        monitors.retain(|resource, monitored| {
-            let stays = wanted.contains(resource);
-            if !stays {
-                monitored.task.abort();
-            }
-            stays
-        });
-        if wanted.iter().all(|resource| monitors.contains_key(resource)) {
+        let gone: Vec<_> = monitors.extract_if(.., |resource, _| !wanted.contains(resource)).collect();
+        if gone.is_empty() && wanted.iter().all(|resource| monitors.contains_key(resource)) {
             return;
         }
         let _all_wait = self.shared.settled.write().await;
+        for (resource, mut monitored) in gone {
+            monitored.task.abort();
+            monitored.task.ended().await;
+            self.shared.forget(&resource);
+        }
         for resource in wanted {
             monitors.entry(resource).or_insert_with_key(|resource| self.monitor(spawner, resource));
         }
-        for monitored in monitors.values_mut() {
-            // The sender lives as long as the monitor.
-            let _ = monitored.synced.wait_for(|synced| *synced).await;
+        let all_synced = async {
+            for monitored in monitors.values_mut() {
+                // The sender lives as long as the monitor.
+                let _ = monitored.synced.wait_for(|synced| *synced).await;
+            }
+        };
+        // A resource that cannot be listed, or has just been taken away, must not hold up all others.
+        if tokio::time::timeout(DISCOVERY, all_synced).await.is_err() {
+            tracing::warn!("some resources could not be listed; their objects are not known yet");
         }
     }
 
@@ -173,6 +178,11 @@ fn is_monitored(resource: &ApiResource) -> bool {
 }
 
 impl Shared {
+    fn forget(&self, resource: &ApiResource) {
+        let tasks = self.graph.lock().forget(resource);
+        tasks.into_iter().for_each(|task| self.queue.add(task));
+    }
+
     fn see(&self, resource: &Arc<ApiResource>, seen: &Seen<'_>) {
         let mut graph = self.graph.lock();
         let tasks = match seen {

@@ -90,8 +90,12 @@ impl Worker {
 
     /// The object as the server has it; `None` if it is gone, or another by now.
     async fn live(&self, node: &Node) -> Result<Option<Object>, Failure> {
-        let object = self.get(node.resource.one(&node.namespace, &node.name)).await?;
-        Ok(object.filter(|object| object.uid() == node.uid))
+        match self.get(node.resource.one(&node.namespace, &node.name)).await {
+            Ok(object) => Ok(object.filter(|object| object.uid() == node.uid)),
+            // Its kind was taken away, and the objects with it.
+            Err(Failure::Api(ApiError::NoSuchPath)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn get(&self, target: Target) -> Result<Option<Object>, Failure> {
@@ -162,12 +166,10 @@ impl Worker {
             }
             Action::DropOwners(gone) => self.drop_owners(node, latest, &gone).await,
             Action::DeleteForeground { unblock } => {
-                if unblock {
-                    self.unblock(node, latest).await?;
-                }
-                self.delete(node, "Foreground").await
+                let unblocked = if unblock { self.unblock(node, latest).await? } else { None };
+                self.delete(node, unblocked.as_ref().map_or(latest, Object::meta), "Foreground").await
             }
-            Action::Delete { policy } => self.delete(node, policy).await,
+            Action::Delete { policy } => self.delete(node, latest, policy).await,
         }
     }
 
@@ -177,7 +179,7 @@ impl Worker {
             return Ok(());
         }
         let rest: Vec<&String> = all.iter().filter(|other| *other != finalizer).collect();
-        self.patch(node, latest, json!({"finalizers": rest})).await
+        self.patch(node, latest, json!({"finalizers": rest})).await.map(drop)
     }
 
     async fn drop_owners(
@@ -191,21 +193,27 @@ impl Worker {
         if rest.len() == all.len() {
             return Ok(());
         }
-        self.patch(node, latest, json!({"ownerReferences": rest})).await
+        self.patch(node, latest, json!({"ownerReferences": rest})).await.map(drop)
     }
 
-    async fn unblock(&self, node: &Node, latest: &ObjectMeta) -> Result<(), Failure> {
+    /// Makes the object's references non-blocking; gives it as it is then, unless nothing was to be done.
+    async fn unblock(&self, node: &Node, latest: &ObjectMeta) -> Result<Option<Object>, Failure> {
         let mut owners = latest.owner_references.clone().unwrap_or_default();
         if owners.iter().all(|owner| owner.block_owner_deletion != Some(true)) {
-            return Ok(());
+            return Ok(None);
         }
         owners.iter_mut().for_each(|owner| owner.block_owner_deletion = Some(false));
         self.patch(node, latest, json!({"ownerReferences": owners})).await
     }
 
-    /// Changes metadata, if the object is still the one that was read. A merge patch is understood of
-    /// every kind, custom ones too.
-    async fn patch(&self, node: &Node, latest: &ObjectMeta, mut metadata: Value) -> Result<(), Failure> {
+    /// Changes metadata, if the object is still the one that was read, and gives it; `None`: it is gone.
+    /// A merge patch is understood of every kind, custom ones too.
+    async fn patch(
+        &self,
+        node: &Node,
+        latest: &ObjectMeta,
+        mut metadata: Value,
+    ) -> Result<Option<Object>, Failure> {
         metadata["uid"] = json!(latest.uid);
         metadata["resourceVersion"] = json!(latest.resource_version);
         let bytes = serde_json::to_vec(&json!({"metadata": metadata}))
@@ -213,22 +221,27 @@ impl Worker {
         let body = Body::Bytes { content_type: patch_type::MERGE.into(), bytes: bytes.into() };
         let target = node.resource.one(&node.namespace, &node.name);
         match self.client.request(Verb::Patch, target, Options::default(), body).await {
-            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
+            Ok(ApiResponse::Object { object, .. }) => Ok(Some(object)),
+            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn delete(&self, node: &Node, policy: &str) -> Result<(), Failure> {
+    /// Deletes the object as it was read: if somebody has changed it since, its owners for one, it is to be
+    /// looked at again, which is what a failure brings about.
+    async fn delete(&self, node: &Node, latest: &ObjectMeta, policy: &str) -> Result<(), Failure> {
         let options = DeleteOptions {
             propagation_policy: Some(policy.into()),
-            preconditions: Some(Preconditions { uid: Some(node.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(node.uid.clone()),
+                resource_version: latest.resource_version.clone(),
+            }),
             ..DeleteOptions::default()
         };
         let target = node.resource.one(&node.namespace, &node.name);
         let body = Body::Delete(Box::new(options));
         match self.client.request(Verb::Delete, target, Options::default(), body).await {
-            // Gone, or another object has its name by now.
-            Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(()),
+            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

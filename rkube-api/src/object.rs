@@ -109,6 +109,11 @@ fn encode_error(kind: &str, error: &serde_json::Error) -> ObjectError {
     ObjectError::Encode { kind: kind.to_owned(), message: error.to_string() }
 }
 
+fn wrong_kind<K>(found: &str) -> ObjectError {
+    let expected = std::any::type_name::<K>().rsplit("::").next().unwrap_or_default().to_owned();
+    ObjectError::WrongKind { expected, found: found.to_owned() }
+}
+
 impl<K: Kind> Body for K {
     fn api_version(&self) -> &str {
         K::API_VERSION
@@ -377,12 +382,11 @@ impl Object {
 
     /// The shared `K` itself, without a copy.
     pub fn into_kind<K: Body>(self) -> Result<Arc<K>, ObjectError> {
-        let found = self.body.kind().to_owned();
+        if self.as_kind::<K>().is_none() {
+            return Err(wrong_kind::<K>(self.kind()));
+        }
         let any: Arc<dyn Any + Send + Sync> = self.body;
-        any.downcast().map_err(|_| ObjectError::WrongKind {
-            expected: std::any::type_name::<K>().rsplit("::").next().unwrap_or_default().to_owned(),
-            found,
-        })
+        any.downcast().map_err(|_| wrong_kind::<K>("another type"))
     }
 
     /// The object as JSON text, encoded at the first call and kept.

@@ -71,8 +71,7 @@ pub(super) async fn watch(call: &Call<'_>) -> Result<ApiResponse, ApiError> {
         call.server.start_bookmarks();
     }
     let end = options.timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-    let feed =
-        Feed { ready, source: Some(source), selection, resource: call.resource.clone(), end, sent: start };
+    let feed = Feed { ready, source: Some(source), selection, resource: call.resource.clone(), end };
     Ok(ApiResponse::Watch(feed.boxed()))
 }
 
@@ -99,8 +98,6 @@ struct Feed {
     selection: Selection,
     resource: Resolved,
     end: Option<Pin<Box<Sleep>>>,
-    /// The version up to which the watcher knows everything.
-    sent: Revision,
 }
 
 impl Stream for Feed {
@@ -109,11 +106,7 @@ impl Stream for Feed {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<WatchEvent>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
-                if matches!(event, WatchEvent::Error(_)) {
-                    self.source = None;
-                    self.ready.clear();
-                }
-                return Poll::Ready(Some(event));
+                return Poll::Ready(Some(self.deliver(event)));
             }
             if let Some(end) = &mut self.end
                 && end.as_mut().poll(cx).is_ready()
@@ -124,23 +117,43 @@ impl Stream for Feed {
             match source.poll_next_unpin(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Ready(Some(Err(error))) => self.ready.push_back(WatchEvent::Error(watch_error(error))),
-                Poll::Ready(Some(Ok(item))) => self.absorb(&item),
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(self.deliver(WatchEvent::Error(watch_error(error)))));
+                }
+                Poll::Ready(Some(Ok(item))) => {
+                    if let Some(event) = self.absorb(&item) {
+                        return Poll::Ready(Some(self.deliver(event)));
+                    }
+                }
             }
         }
     }
 }
 
 impl Feed {
-    fn absorb(&mut self, item: &WatchItem<Object>) {
-        self.sent = item.revision();
+    /// An error is the last event.
+    fn deliver(&mut self, event: WatchEvent) -> WatchEvent {
+        if matches!(event, WatchEvent::Error(_)) {
+            self.source = None;
+            self.ready.clear();
+        }
+        event
+    }
+
+    /// The first event of an item; others wait in `ready`. Most items have one, and thousands of watchers
+    /// take each of them, so that one goes without a detour.
+    fn absorb(&mut self, item: &WatchItem<Object>) -> Option<WatchEvent> {
         match item {
             WatchItem::Events(batch) => {
-                let events = batch.events.iter().filter_map(|event| self.event(event));
-                let events: Vec<_> = events.collect();
-                self.ready.extend(events);
+                let (first, rest) = batch.events.split_first()?;
+                let first = self.event(first);
+                for event in rest {
+                    let event = self.event(event);
+                    self.ready.extend(event);
+                }
+                first.or_else(|| self.ready.pop_front())
             }
-            WatchItem::Progress(revision) => self.ready.push_back(WatchEvent::Bookmark {
+            WatchItem::Progress(revision) => Some(WatchEvent::Bookmark {
                 resource_version: revision.to_string(),
                 initial_events_end: false,
             }),

@@ -26,11 +26,17 @@ pub enum RegistryError {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     definitions: BTreeMap<(String, String), Arc<Definition>>,
-    /// The same, to be searched without making a key: each create does so a few times.
+    /// The same in the order of [`place`], to be searched without making a key: each create does so a few
+    /// times.
     sorted: Vec<Arc<Definition>>,
     routes: BTreeMap<String, BTreeMap<String, BTreeMap<String, Arc<Definition>>>>,
     /// Moves with every change; what derives from the definitions can be cached under it.
     pub generation: u64,
+}
+
+/// The length of the plural first: most comparisons end there, without looking at a text.
+fn place<'a>((group, plural): (&'a str, &'a str)) -> (usize, &'a str, &'a str) {
+    (plural.len(), plural, group)
 }
 
 /// A definition and the version of it that was asked for.
@@ -73,7 +79,8 @@ impl Snapshot {
 
     /// The definition of a resource by the group of its hub version.
     pub fn definition(&self, group: &str, plural: &str) -> Option<&Arc<Definition>> {
-        let at = self.sorted.binary_search_by(|found| found.resource().cmp(&(group, plural))).ok()?;
+        let wanted = place((group, plural));
+        let at = self.sorted.binary_search_by(|found| place(found.resource()).cmp(&wanted)).ok()?;
         self.sorted.get(at)
     }
 
@@ -110,7 +117,8 @@ impl Snapshot {
                     .insert(definition.names.plural.clone(), definition.clone());
             }
         }
-        let sorted = definitions.values().cloned().collect();
+        let mut sorted: Vec<_> = definitions.values().cloned().collect();
+        sorted.sort_by(|a, b| place(a.resource()).cmp(&place(b.resource())));
         Self { definitions, sorted, routes, generation }
     }
 }

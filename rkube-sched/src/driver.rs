@@ -48,8 +48,8 @@ use self::{
 use crate::{
     engine::{Decision, Engine, Outcome, Unfit},
     framework::{
-        ClusterEvent, Code, ConfigError, CycleState, Handle, Nomination, PluginRegistry, PostFiltered,
-        Profile, ProfileConfig, Profiles, Status, WaitingPods,
+        ClusterEvent, Code, ConfigError, CycleState, Handle, Listers, Nomination, PluginRegistry,
+        PostFiltered, Profile, ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
     snapshot::{PlacedPod, PodInfo, Snapshot},
@@ -161,8 +161,12 @@ impl Scheduler {
     pub fn new(client: Client, informers: Informers, config: Config) -> Result<Self, ConfigError> {
         let context = client.context().child("scheduler");
         let rng = context.rng.fork("ties");
-        let handle =
-            Handle { client: Some(client.clone()), context: Some(context), waiting: WaitingPods::default() };
+        let handle = Handle {
+            client: Some(client.clone()),
+            context: Some(context),
+            waiting: WaitingPods::default(),
+            listers: Listers::over(informers.clone()),
+        };
         let profiles = Arc::new(Profiles::build(&config.profiles, &config.plugins, &handle)?);
         let driver = Driver {
             snapshot: Snapshot::default(),
@@ -198,9 +202,21 @@ impl Scheduler {
         let (nodes, pods) = (informers.get::<Node>(), informers.get::<Pod>());
         nodes.on_change(driver.inbox.handler(News::Node));
         pods.on_change(driver.inbox.handler(News::Pod));
+        let others = driver.handle.listers.sources();
+        for source in &others {
+            let inbox = Arc::downgrade(&driver.inbox);
+            source.follow(Box::new(move |event| {
+                if let Some(inbox) = inbox.upgrade() {
+                    inbox.tell(News::Other(event));
+                }
+            }));
+        }
         let synced = async {
             nodes.synced().await;
             pods.synced().await;
+            for source in &others {
+                source.ready().await;
+            }
         };
         if token.run_until_cancelled(synced).await.is_none() {
             return;
@@ -271,6 +287,7 @@ impl Driver {
             match news {
                 News::Pod(change) => self.pod_changed(&change),
                 News::Node(change) => self.node_changed(&change),
+                News::Other(event) => self.queue.on_event(&event, Instant::now()),
                 News::Ended(ended) => self.binding_ended(*ended),
             }
         }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     engine::Candidates,
     framework::{CycleState, Filter, PreScore, Score},
-    snapshot::{NodeSet, PodInfo, Snapshot},
+    snapshot::{NodeSet, PlacedPod, PodInfo, Snapshot},
 };
 
 /// A pod with a spec.
@@ -20,6 +20,31 @@ pub(crate) fn pod(name: &str, mut spec: Value) -> PodInfo {
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}")}, "spec": spec
     });
     PodInfo::new(Arc::new(serde_json::from_value(value).unwrap()))
+}
+
+/// A pod with labels and a spec.
+pub(crate) fn labelled(name: &str, labels: Value, mut spec: Value) -> PodInfo {
+    if spec.get("containers").is_none() {
+        spec["containers"] = json!([]);
+    }
+    let value = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": labels},
+        "spec": spec
+    });
+    PodInfo::new(Arc::new(serde_json::from_value(value).unwrap()))
+}
+
+/// A node with labels, and itself as `kubernetes.io/hostname`.
+pub(crate) fn node_labelled(name: &str, mut labels: Value) -> Value {
+    labels["kubernetes.io/hostname"] = json!(name);
+    json!({"metadata": {"name": name, "labels": labels}})
+}
+
+/// Puts pods on nodes.
+pub(crate) fn place<'a>(snapshot: &mut Snapshot, pods: impl IntoIterator<Item = (PodInfo, &'a str)>) {
+    for (pod, node) in pods {
+        snapshot.set_pod(PlacedPod::from(&pod), node);
+    }
 }
 
 /// A pod with one container that asks for something.

@@ -24,7 +24,8 @@ struct State<K> {
     indexes: Vec<Index<K>>,
 }
 
-/// A read-only view of an informer's objects; clones share it. Lists come in the order of their keys.
+/// Objects of a kind, most often those of an informer, which alone changes them then; clones share them.
+/// Lists come in the order of their keys.
 pub struct Cache<K>(Arc<RwLock<State<K>>>);
 
 impl<K> Clone for Cache<K> {
@@ -131,8 +132,9 @@ impl<K: Kind> Cache<K> {
         keys.iter().filter_map(|key| state.get(&key.namespace, &key.name)).cloned().collect()
     }
 
-    /// Puts an object in; gives the one it replaces.
-    pub(super) fn insert(&self, object: Arc<K>) -> Option<Arc<K>> {
+    /// Puts an object in; gives the one it replaces. For caches that no informer keeps (a what-if run, a
+    /// test): an informer undoes it at its next list.
+    pub fn insert(&self, object: Arc<K>) -> Option<Arc<K>> {
         let key = ObjectKey::of(&*object);
         let state = &mut *self.0.write();
         let old =
@@ -147,8 +149,8 @@ impl<K: Kind> Cache<K> {
         old
     }
 
-    /// Takes an object out.
-    pub(super) fn remove(&self, key: &ObjectKey) -> Option<Arc<K>> {
+    /// Takes an object out, of a cache that no informer keeps.
+    pub fn remove(&self, key: &ObjectKey) -> Option<Arc<K>> {
         let state = &mut *self.0.write();
         let names = state.objects.get_mut(&key.namespace)?;
         let old = names.remove(&key.name)?;

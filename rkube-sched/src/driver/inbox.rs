@@ -8,12 +8,14 @@ use rkube_api::client::Change;
 use tokio::sync::Notify;
 
 use super::binding::Ended;
+use crate::framework::ClusterEvent;
 
 /// One thing that happened.
 #[derive(Debug)]
 pub(super) enum News {
     Pod(Change<Pod>),
     Node(Change<Node>),
+    Other(ClusterEvent),
     Ended(Box<Ended>),
 }
 

@@ -5,6 +5,7 @@
 use std::{ops::BitOr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod};
+use rkube_api::client::ObjectKey;
 
 use crate::snapshot::PodInfo;
 
@@ -19,7 +20,8 @@ pub enum Resource {
     Pod,
     /// A node.
     Node,
-    /// Objects of a kind the built-in plugins do not look at, by `resource.group`.
+    /// Objects that plugins read through [`Listers`](super::Listers), by the name of their resource
+    /// (`persistentvolumeclaims`), or whatever a plugin of the host's likes to name.
     Other(&'static str),
     /// Anything.
     Any,
@@ -112,6 +114,8 @@ pub enum Subject {
         /// After; absent if it is gone.
         new: Option<Arc<Node>>,
     },
+    /// An object of another kind, which [`Listers`](super::Listers) show as it is now.
+    Object(ObjectKey),
     /// Not known: a leftover flushed, a plugin's own event.
     Unknown,
 }
@@ -136,6 +140,11 @@ impl ClusterEvent {
     /// Whether it is that event.
     pub fn is_wildcard(&self) -> bool {
         self.resource == Resource::Any && self.actions == Actions::ALL
+    }
+
+    /// An object of another kind is new, has changed, or is gone.
+    pub fn other(resource: &'static str, actions: Actions, key: ObjectKey) -> Self {
+        Self { resource: Resource::Other(resource), actions, subject: Subject::Object(key) }
     }
 
     /// A node is new.

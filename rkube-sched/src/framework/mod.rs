@@ -34,6 +34,7 @@
 
 mod contain;
 mod event;
+mod listers;
 mod points;
 mod profile;
 mod registry;
@@ -43,6 +44,7 @@ mod waiting;
 
 pub(crate) use contain::{contained, contained_async};
 pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
+pub use listers::Listers;
 pub use points::{
     Bind, Filter, MAX_NODE_SCORE, Nomination, Permission, Permit, Plugin, Point, PointSet, Points, PostBind,
     PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreFilterExtensions, PreFiltered, PreScore,

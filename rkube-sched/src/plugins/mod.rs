@@ -8,11 +8,13 @@
 //! ```
 
 pub mod default_binder;
+pub mod inter_pod_affinity;
 pub mod node_affinity;
 pub mod node_name;
 pub mod node_resources_balanced_allocation;
 pub mod node_resources_fit;
 pub mod node_unschedulable;
+pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
@@ -30,6 +32,8 @@ const ALL: &[(&str, Make, i64)] = &[
     (taint_toleration::NAME, taint_toleration::make, 3),
     (node_affinity::NAME, node_affinity::make, 2),
     (node_resources_fit::NAME, node_resources_fit::make, 1),
+    (pod_topology_spread::NAME, pod_topology_spread::make, 2),
+    (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),
     (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
     (default_binder::NAME, default_binder::make, 1),
 ];

@@ -24,7 +24,7 @@ mod requests;
 mod view;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -125,6 +125,10 @@ pub struct Snapshot {
     values: Interner<str>,
     taints: Interner<TaintList>,
     pods: HashMap<Uid, u32, FixedState>,
+    /// How many pods of a node have terms of pod affinity, where there are any.
+    with_terms: BTreeMap<NodeId, u32>,
+    /// How many pods of a node keep others away, where there are any.
+    with_anti_affinity: BTreeMap<NodeId, u32>,
     entries: Vec<Option<Entry>>,
     free_entries: Vec<u32>,
     log: DirtyLog,
@@ -139,6 +143,20 @@ impl Snapshot {
     /// A node by its name, if it is there.
     pub fn find(&self, name: &str) -> Option<NodeId> {
         self.by_name.get(name).copied().filter(|id| self.row(*id).node.is_some())
+    }
+
+    /// The nodes with pods that have terms of pod affinity.
+    pub fn nodes_with_terms(&self) -> impl Iterator<Item = NodeView<'_>> {
+        self.there(&self.with_terms)
+    }
+
+    /// The nodes with pods that keep others away (required anti-affinity).
+    pub fn nodes_with_anti_affinity(&self) -> impl Iterator<Item = NodeView<'_>> {
+        self.there(&self.with_anti_affinity)
+    }
+
+    fn there<'a>(&'a self, counts: &'a BTreeMap<NodeId, u32>) -> impl Iterator<Item = NodeView<'a>> {
+        counts.keys().filter(|id| self.row(**id).node.is_some()).map(|&id| self.view(id))
     }
 
     /// One node.
@@ -315,6 +333,7 @@ impl Snapshot {
             && let Some(entry) = self.entries[slot as usize].as_mut()
             && *self.rows[entry.node.row()].name == *node
             && entry.pod.requests == pod.requests
+            && entry.pod.terms == pod.terms
         {
             let (node, relabelled) = (entry.node, entry.pod.labels != pod.labels);
             entry.assumed = false;
@@ -343,6 +362,7 @@ impl Snapshot {
     fn place(&mut self, pod: PlacedPod, node: &str, assumed: bool) {
         let id = self.row_of(node);
         self.columns.apply(id, &pod.requests, 1);
+        self.count_terms(id, &pod, 1);
         let pods = &mut self.rows[id.row()].pods;
         let (uid, entry) = (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed }));
         let slot = match self.free_entries.pop() {
@@ -360,12 +380,28 @@ impl Snapshot {
         self.log.push(id, Dirty::Load);
     }
 
+    fn count_terms(&mut self, node: NodeId, pod: &PlacedPod, sign: i32) {
+        let Some(terms) = &pod.terms else { return };
+        let add = |counts: &mut BTreeMap<NodeId, u32>| {
+            let count = counts.entry(node).or_default();
+            *count = count.saturating_add_signed(sign);
+            if *count == 0 {
+                counts.remove(&node);
+            }
+        };
+        add(&mut self.with_terms);
+        if !terms.required_anti_affinity.is_empty() {
+            add(&mut self.with_anti_affinity);
+        }
+    }
+
     /// A pod is gone, or has ended. False if it was not there.
     pub fn remove_pod(&mut self, uid: &str) -> bool {
         let Some(slot) = self.pods.remove(uid) else { return false };
         let Some(entry) = self.entries[slot as usize].take() else { return false };
         self.free_entries.push(slot);
         self.columns.apply(entry.node, &entry.pod.requests, -1);
+        self.count_terms(entry.node, &entry.pod, -1);
         let pods = &mut self.rows[entry.node.row()].pods;
         pods.swap_remove(entry.index);
         if let Some(moved) = pods.get(entry.index)

@@ -4,10 +4,16 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Toleration};
-use rkube_api::{client::ObjectKey, helpers::pod::priority};
+use rkube_api::{
+    client::ObjectKey,
+    helpers::pod::{conditions_of, priority},
+};
 
 use super::Requests;
-use crate::framework::DEFAULT_SCHEDULER;
+use crate::{
+    framework::DEFAULT_SCHEDULER,
+    matching::{HostPort, PodTerms},
+};
 
 /// A pod's UID; for a pod without one (a what-if run) its namespace and name.
 pub type Uid = Arc<str>;
@@ -23,6 +29,10 @@ pub struct PodInfo {
     pub priority: i32,
     /// What it asks for.
     pub requests: Requests,
+    /// Its terms of pod affinity, if it has any.
+    pub terms: Option<Arc<PodTerms>>,
+    /// The ports that it takes on its node.
+    pub ports: Box<[HostPort]>,
     /// The pod.
     pub pod: Arc<Pod>,
 }
@@ -43,8 +53,16 @@ impl PodInfo {
             key: ObjectKey::of(&*pod),
             priority: priority(&pod),
             requests: Requests::of_pod(&pod),
+            terms: PodTerms::of(&pod).map(Arc::new),
+            ports: HostPort::of(&pod),
             pod,
         }
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.pod.metadata.labels.as_ref().unwrap_or(&NONE)
     }
 
     /// The pod's spec, if it has one.
@@ -87,15 +105,28 @@ pub struct PlacedPod {
     pub since: Option<Timestamp>,
     /// Whether it is on its way out.
     pub terminating: bool,
+    /// Whether it is on its way out to make room for another pod.
+    pub preempted: bool,
+    /// Its terms of pod affinity, if it has any.
+    pub terms: Option<Arc<PodTerms>>,
+    /// The ports that it takes on its node.
+    pub ports: Box<[HostPort]>,
 }
 
 impl PlacedPod {
     /// The projection of a pod.
     pub fn of(pod: &Pod) -> Self {
-        Self::project(pod, uid_of(pod), Requests::of_pod(pod))
+        let terms = PodTerms::of(pod).map(Arc::new);
+        Self::project(pod, uid_of(pod), Requests::of_pod(pod), terms, HostPort::of(pod))
     }
 
-    fn project(pod: &Pod, uid: Uid, requests: Requests) -> Self {
+    fn project(
+        pod: &Pod,
+        uid: Uid,
+        requests: Requests,
+        terms: Option<Arc<PodTerms>>,
+        ports: Box<[HostPort]>,
+    ) -> Self {
         let meta = &pod.metadata;
         let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
         Self {
@@ -107,14 +138,26 @@ impl PlacedPod {
             labels: meta.labels.clone().unwrap_or_default(),
             since: started.or(meta.creation_timestamp.as_ref()).map(|time| time.0),
             terminating: meta.deletion_timestamp.is_some(),
+            preempted: meta.deletion_timestamp.is_some() && is_preempted(pod),
+            terms,
+            ports,
         }
     }
 }
 
 impl From<&PodInfo> for PlacedPod {
     fn from(info: &PodInfo) -> Self {
-        Self::project(&info.pod, info.uid.clone(), info.requests.clone())
+        let PodInfo { uid, requests, terms, ports, pod, .. } = info;
+        Self::project(pod, uid.clone(), requests.clone(), terms.clone(), ports.clone())
     }
+}
+
+/// Whether the scheduler has asked the pod to go.
+fn is_preempted(pod: &Pod) -> bool {
+    let target = conditions_of(pod).iter().find(|condition| condition.type_ == "DisruptionTarget");
+    target.is_some_and(|condition| {
+        condition.status == "True" && condition.reason.as_deref() == Some("PreemptionByScheduler")
+    })
 }
 
 /// The node on which room is held for a pod.

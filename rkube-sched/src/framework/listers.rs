@@ -1,0 +1,123 @@
+//! Objects beside nodes and pods, as plugins look them up.
+
+use std::{
+    any::{Any, TypeId},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use indexmap::IndexMap;
+use parking_lot::Mutex;
+use rkube_api::{
+    client::{Api, Cache, Change, Client, Informer, Informers, ListParams, ObjectKey},
+    error::ApiError,
+    object::Kind,
+};
+
+use super::{Actions, ClusterEvent};
+
+/// The objects of the kinds that plugins ask for: kept current by informers where there is an API server,
+/// filled by hand where there is none. A kind that the server does not serve is empty.
+///
+/// ```
+/// use std::sync::Arc;
+/// use k8s_openapi::api::core::v1::Service;
+/// use rkube_sched::framework::Listers;
+///
+/// let listers = Listers::default();
+/// let services = listers.get::<Service>();
+/// listers.get::<Service>().insert(Arc::new(Service::default()));
+/// assert_eq!(services.len(), 1);
+/// ```
+#[derive(Clone, Default)]
+pub struct Listers {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    informers: Option<Informers>,
+    asked: Mutex<IndexMap<TypeId, Asked>>,
+}
+
+struct Asked {
+    cache: Box<dyn Any + Send + Sync>,
+    source: Option<Arc<dyn Source>>,
+}
+
+impl std::fmt::Debug for Listers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Listers({} kinds)", self.inner.asked.lock().len())
+    }
+}
+
+impl Listers {
+    /// Listers over informers, each started when a plugin first asks for its kind (which needs a tokio
+    /// runtime).
+    pub fn over(informers: Informers) -> Self {
+        Self { inner: Arc::new(Inner { informers: Some(informers), asked: Mutex::default() }) }
+    }
+
+    /// The objects of a kind; every call gives the same cache.
+    pub fn get<K: Kind>(&self) -> Cache<K> {
+        let mut asked = self.inner.asked.lock();
+        let found = asked.get(&TypeId::of::<K>()).and_then(|asked| asked.cache.downcast_ref::<Cache<K>>());
+        if let Some(cache) = found {
+            return cache.clone();
+        }
+        let (cache, source) = match &self.inner.informers {
+            Some(informers) => {
+                let informer = informers.get::<K>();
+                let source = Followed { client: informers.client().clone(), informer };
+                (source.informer.cache().clone(), Some(Arc::new(source) as Arc<dyn Source>))
+            }
+            None => (Cache::<K>::default(), None),
+        };
+        asked.insert(TypeId::of::<K>(), Asked { cache: Box::new(cache.clone()), source });
+        cache
+    }
+
+    /// The informers behind the kinds asked for so far.
+    pub(crate) fn sources(&self) -> Vec<Arc<dyn Source>> {
+        self.inner.asked.lock().values().filter_map(|asked| asked.source.clone()).collect()
+    }
+}
+
+/// Who hears of changes.
+pub(crate) type Tell = Box<dyn Fn(ClusterEvent) + Send + Sync>;
+
+/// What keeps the objects of a kind current.
+#[async_trait]
+pub(crate) trait Source: Send + Sync {
+    /// Tells of every change from now on.
+    fn follow(&self, tell: Tell);
+    /// Waits until all objects are known, or the server says that it does not show the kind.
+    async fn ready(&self);
+}
+
+struct Followed<K: Kind> {
+    client: Client,
+    informer: Informer<K>,
+}
+
+#[async_trait]
+impl<K: Kind> Source for Followed<K> {
+    fn follow(&self, tell: Tell) {
+        self.informer.on_change(move |change: &Change<K>| {
+            let actions = match change {
+                Change::Added(_) => Actions::ADD,
+                Change::Updated { .. } => Actions::UPDATE_OTHER,
+                Change::Deleted(_) => Actions::DELETE,
+            };
+            tell(ClusterEvent::other(K::URL_PATH_SEGMENT, actions, ObjectKey::of(&**change.object())));
+        });
+    }
+
+    async fn ready(&self) {
+        let api = Api::<K>::all(self.client.clone());
+        let first = api.list(&ListParams::default().limit(1)).await;
+        if !matches!(first, Err(ApiError::NotFound { .. } | ApiError::Forbidden { .. })) {
+            self.informer.synced().await;
+        }
+    }
+}

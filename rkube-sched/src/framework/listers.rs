@@ -116,7 +116,10 @@ impl<K: Kind> Source for Followed<K> {
     async fn ready(&self) {
         let api = Api::<K>::all(self.client.clone());
         let first = api.list(&ListParams::default().limit(1)).await;
-        if !matches!(first, Err(ApiError::NotFound { .. } | ApiError::Forbidden { .. })) {
+        if !matches!(
+            first,
+            Err(ApiError::NoSuchPath | ApiError::NotFound { .. } | ApiError::Forbidden { .. })
+        ) {
             self.informer.synced().await;
         }
     }

@@ -11,6 +11,7 @@ pub mod default_binder;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
 pub mod node_name;
+pub mod node_ports;
 pub mod node_resources_balanced_allocation;
 pub mod node_resources_fit;
 pub mod node_unschedulable;
@@ -31,6 +32,7 @@ const ALL: &[(&str, Make, i64)] = &[
     (node_name::NAME, node_name::make, 1),
     (taint_toleration::NAME, taint_toleration::make, 3),
     (node_affinity::NAME, node_affinity::make, 2),
+    (node_ports::NAME, node_ports::make, 1),
     (node_resources_fit::NAME, node_resources_fit::make, 1),
     (pod_topology_spread::NAME, pod_topology_spread::make, 2),
     (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),

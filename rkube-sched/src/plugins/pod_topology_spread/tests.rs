@@ -175,8 +175,8 @@ fn with_owners(args: PodTopologySpreadArgs) -> PodTopologySpread {
     PodTopologySpread::new(args, &handle).unwrap()
 }
 
-/// By hand. Three nodes: ln 5 = 1.609 each pod; zones: z1, z2, none: ln 5 again. a: 2 * 1.609 + 2 (skew 3)
-/// + 2 * 1.609 + 4 (skew 5) = 12.4, 12; b: 2 + 4 = 6; c, by node only: 1.609 + 2 = 3.6, 4. Turned round with
+/// By hand. Three nodes: ln 5 = 1.609 each pod; zones: z1, z2, none: ln 5 again. a: 2 * 1.609 + 2 (skew 3),
+/// and 2 * 1.609 + 4 (skew 5), together 12.4, 12; b: 2 + 4 = 6; c, by node only: 1.609 + 2 = 3.6, 4. Turned round with
 /// 4 and 12: 100 * 4 / 12 = 33, 100 * 10 / 12 = 83, 100 * 12 / 12 = 100.
 #[test]
 fn pods_of_a_service_are_spread_gently_by_default() {

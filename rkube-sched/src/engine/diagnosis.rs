@@ -15,7 +15,7 @@ pub const NO_NODES: &str = "no nodes available to schedule pods";
 /// ```
 /// use rkube_sched::engine::Diagnosis;
 ///
-/// let diagnosis = Diagnosis { all_nodes: 3, post_filter_message: "nobody can go".into(), ..Default::default() };
+/// let diagnosis = Diagnosis { all_nodes: 3, post_filter_message: "nobody can go.".into(), ..Default::default() };
 /// assert_eq!(diagnosis.message(), "0/3 nodes are available: nobody can go.");
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -70,7 +70,11 @@ impl Diagnosis {
         if self.pre_filter_message.is_empty() {
             add(&self.histogram().join(", "));
         }
-        add(&self.post_filter_message);
+        // It is an account of its own, with its own full stop.
+        if !self.post_filter_message.is_empty() {
+            message.push(' ');
+            message.push_str(&self.post_filter_message);
+        }
         message
     }
 

@@ -192,7 +192,7 @@ fn post_filter_speaks_last_and_its_plan_is_handed_on() {
     let Decision::Unfit(unfit) = decide(&snapshot, &profiles, &Nominator::default(), &pod, 1) else {
         panic!()
     };
-    assert_eq!(unfit.diagnosis.message(), "0/1 nodes are available: 1 Insufficient cpu. 1 refused.");
+    assert_eq!(unfit.diagnosis.message(), "0/1 nodes are available: 1 Insufficient cpu. 1 refused");
     assert_eq!(unfit.diagnosis.unschedulable_plugins, BTreeSet::from(["NodeResourcesFit"]));
     assert_eq!((unfit.plan.nomination, unfit.plan.victims.len()), (Nomination::Node("a".into()), 1));
 }

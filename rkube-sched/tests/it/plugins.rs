@@ -223,5 +223,5 @@ async fn a_plan_to_make_room_is_carried_out_and_the_room_is_held() {
     after(30).await;
     assert_eq!(world.node_of("high").await.as_deref(), Some("a"));
     let thief = world.condition("thief").await.message.unwrap();
-    assert_eq!(thief, "0/1 nodes are available: 1 Insufficient cpu. preemption: nobody can go.");
+    assert_eq!(thief, "0/1 nodes are available: 1 Insufficient cpu. preemption: nobody can go");
 }

@@ -86,20 +86,16 @@ impl<V> Ring<V> {
                 self.release_from(member.next);
             }
         }
-        let mut gone = Vec::new();
-        while self.batches.front().is_some_and(|slot| slot.due == 0) {
-            gone.extend(self.pop());
-        }
-        (gone, waker)
+        (self.undue(), waker)
     }
 
     pub(super) fn is_deserted(&self) -> bool {
         self.free.len() == self.members.len()
     }
 
-    /// Adds a batch. The wakers are to be woken; the batch that had to go for it is to be dropped.
-    pub(super) fn push(&mut self, batch: Arc<Batch<V>>) -> (Vec<Option<Waker>>, Option<Arc<Batch<V>>>) {
-        let gone = if self.batches.len() >= self.bound { self.overflow() } else { None };
+    /// Adds a batch. The wakers are to be woken; the batches that had to go for it are to be dropped.
+    pub(super) fn push(&mut self, batch: Arc<Batch<V>>) -> (Vec<Option<Waker>>, Vec<Arc<Batch<V>>>) {
+        let gone = if self.batches.len() >= self.bound { self.overflow() } else { Vec::new() };
         if self.active > 0 {
             self.batches.push_back(Slot { batch, due: self.active });
         }
@@ -156,23 +152,32 @@ impl<V> Ring<V> {
         self.batches.iter_mut().skip(at).for_each(|slot| slot.due -= 1);
     }
 
-    /// Lets the first batch go although watchers still need it, and notes that they lag.
-    fn overflow(&mut self) -> Option<Arc<Batch<V>>> {
+    /// Lets the first batch go although watchers still need it, notes that they lag, and lets those go that
+    /// only they needed.
+    fn overflow(&mut self) -> Vec<Arc<Batch<V>>> {
         let number = self.first;
-        let gone = self.pop()?;
+        let Some(first) = self.pop() else { return Vec::new() };
         let mut lagging = 0;
         for member in self.members.iter_mut().flatten() {
             if member.lagged.is_none() && member.next == number {
-                member.lagged = Some(gone.revision.previous());
+                member.lagged = Some(first.revision.previous());
                 lagging += 1;
             }
         }
         self.active -= lagging;
         self.batches.iter_mut().for_each(|slot| slot.due -= lagging);
+        let mut gone = vec![first];
+        gone.extend(self.undue());
+        gone
+    }
+
+    /// Takes out the batches that nobody needs any more.
+    fn undue(&mut self) -> Vec<Arc<Batch<V>>> {
+        let mut gone = Vec::new();
         while self.batches.front().is_some_and(|slot| slot.due == 0) {
-            self.pop();
+            gone.extend(self.pop());
         }
-        Some(gone)
+        gone
     }
 }
 
@@ -246,6 +251,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_an_overflow_frees_is_handed_out_and_not_dropped_within() {
+        let mut ring = Ring::new(4);
+        let (_slow, quick) = (ring.join(false), ring.join(false));
+        for revision in 1..=4 {
+            ring.push(batch(revision));
+            assert!(matches!(ring.next(quick), Next::Batch(_)));
+        }
+        // Only the slow one still needed them; it lags now.
+        let (_, gone) = ring.push(batch(5));
+        assert_eq!(gone.iter().map(|batch| batch.revision.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -110,17 +110,25 @@ impl Names {
     }
 }
 
-/// Records in pieces of one size, so that nothing moves when there come to be more.
+/// Records in pieces of one size, so that nothing moves when there come to be more. A piece without records
+/// takes no memory.
 struct Slab<T> {
-    pieces: Vec<Vec<Option<T>>>,
+    pieces: Vec<Piece<T>>,
     free: Vec<Id>,
+    /// The slots of the piece that was emptied last: the next one that is needed does not have to be made.
+    spare: Vec<Option<T>>,
+}
+
+struct Piece<T> {
+    slots: Vec<Option<T>>,
+    used: usize,
 }
 
 impl<T> Slab<T> {
     const PIECE: usize = 256;
 
     const fn new() -> Self {
-        Self { pieces: Vec::new(), free: Vec::new() }
+        Self { pieces: Vec::new(), free: Vec::new(), spare: Vec::new() }
     }
 
     const fn place(id: Id) -> (usize, usize) {
@@ -129,33 +137,52 @@ impl<T> Slab<T> {
 
     fn get(&self, id: Id) -> Option<&T> {
         let (piece, at) = Self::place(id);
-        self.pieces.get(piece)?.get(at)?.as_ref()
+        self.pieces.get(piece)?.slots.get(at)?.as_ref()
     }
 
     fn get_mut(&mut self, id: Id) -> Option<&mut T> {
         let (piece, at) = Self::place(id);
-        self.pieces.get_mut(piece)?.get_mut(at)?.as_mut()
+        self.pieces.get_mut(piece)?.slots.get_mut(at)?.as_mut()
     }
 
     fn insert(&mut self, item: T) -> Id {
-        if let Some(id) = self.free.pop() {
-            let (piece, at) = Self::place(id);
-            self.pieces[piece][at] = Some(item);
-            return id;
+        let id = self.free.pop().unwrap_or_else(|| self.grow());
+        let (piece, at) = Self::place(id);
+        let piece = &mut self.pieces[piece];
+        if piece.slots.is_empty() {
+            piece.slots = std::mem::take(&mut self.spare);
+            piece.slots.resize_with(Self::PIECE, || None);
         }
-        if self.pieces.last().is_none_or(|piece| piece.len() == Self::PIECE) {
-            self.pieces.push(Vec::with_capacity(Self::PIECE));
-        }
-        let last = self.pieces.len() - 1;
-        self.pieces[last].push(Some(item));
-        Id((last * Self::PIECE + self.pieces[last].len() - 1) as u32)
+        piece.slots[at] = Some(item);
+        piece.used += 1;
+        id
+    }
+
+    /// One more piece; the first of its places.
+    fn grow(&mut self) -> Id {
+        let first = self.pieces.len() * Self::PIECE;
+        self.pieces.push(Piece { slots: Vec::new(), used: 0 });
+        // The lowest is taken next.
+        self.free.extend((first + 1..first + Self::PIECE).rev().map(|id| Id(id as u32)));
+        Id(first as u32)
     }
 
     fn remove(&mut self, id: Id) -> Option<T> {
         let (piece, at) = Self::place(id);
-        let item = self.pieces.get_mut(piece)?.get_mut(at)?.take()?;
+        let piece = self.pieces.get_mut(piece)?;
+        let item = piece.slots.get_mut(at)?.take()?;
+        piece.used -= 1;
+        if piece.used == 0 {
+            self.spare = std::mem::take(&mut piece.slots);
+        }
         self.free.push(id);
         Some(item)
+    }
+
+    /// How many records there is room for without asking for memory.
+    #[cfg(test)]
+    fn room(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.slots.capacity()).sum::<usize>() + self.spare.capacity()
     }
 }
 
@@ -170,6 +197,19 @@ mod tests {
 
     fn record(key: &Key) -> Record<u8> {
         Record::new(key.clone(), Version::new(crate::Revision(1), None, 1, None, 0, Body::Object(1)))
+    }
+
+    #[test]
+    fn room_that_nobody_needs_is_given_back() {
+        let mut slab = Slab::new();
+        let ids: Vec<Id> = (0..100_000).map(|at| slab.insert(at)).collect();
+        assert!(slab.room() >= 100_000);
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(slab.remove(*id), Some(at));
+        }
+        assert!(slab.room() <= Slab::<usize>::PIECE, "room for {}", slab.room());
+        let again: Vec<Id> = (0..1000).map(|at| slab.insert(at)).collect();
+        assert!(again.iter().enumerate().all(|(at, id)| slab.get(*id) == Some(&at)));
     }
 
     proptest! {

@@ -11,6 +11,7 @@
 //! | [`backend::memory`] | the backend in memory |
 //! | `mvcc` | the pure, synchronous heart: versions, transactions, compaction, leases |
 //! | [`watch`] | what a watch yields, and the hub that commits feed |
+//! | `encrypt` (feature) | values sealed at rest, with keys that rotate |
 //! | `testing` (feature) | the suite every backend passes, a reference model, a history checker |
 //!
 //! ```
@@ -56,6 +57,8 @@
 //! ```
 
 pub mod backend;
+#[cfg(feature = "encrypt")]
+pub mod encrypt;
 mod error;
 mod event;
 mod key;

@@ -59,6 +59,9 @@ pub enum TransformError {
         /// What is wrong.
         reason: String,
     },
+    /// The bytes are plain, although values of this key must be sealed.
+    #[error("not sealed, although it must be")]
+    NotSealed,
     /// The transformer itself failed.
     #[error("transformer failed: {0}")]
     Failed(Box<dyn std::error::Error + Send + Sync>),

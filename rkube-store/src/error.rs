@@ -52,6 +52,10 @@ pub enum StoreError {
     /// No room for more. Deletions and compaction still work.
     #[error("no space left in the store")]
     NoSpace,
+    /// The store could not write something down, so it writes nothing more until it is opened again; what
+    /// is durable can be read. What was asked for was not done.
+    #[error("the store is read-only: {0}")]
+    ReadOnly(String),
     /// The backend cannot be reached or has stopped. What was asked for was not done; trying again may work.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),

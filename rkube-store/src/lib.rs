@@ -66,6 +66,7 @@ mod lease;
 mod limits;
 mod mvcc;
 mod revision;
+mod stats;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -81,6 +82,7 @@ pub use key::{Key, Prefix};
 pub use lease::{Lease, LeaseId};
 pub use limits::Limits;
 pub use revision::Revision;
+pub use stats::{Sizes, Stats, WatchStats};
 pub use store::{ListOptions, Page, Read, Store};
 pub use transform::{Transform, TransformError};
 pub use txn::{Check, Committed, Op, Txn};

@@ -1,3 +1,4 @@
 //! The backends: what keeps the values.
 
+mod engine;
 pub mod memory;

@@ -71,6 +71,11 @@ impl Hot {
 }
 
 impl<V: Value> State<V> {
+    /// Whether a value can become hot without another one going cold.
+    pub(crate) fn has_room(&self, weight: u32) -> bool {
+        self.hot.budget.is_some_and(|budget| self.hot.weight + weight as usize <= budget)
+    }
+
     /// Whether [`State::pick_cooling`] has something to do.
     pub(crate) fn is_crowded(&self) -> bool {
         self.hot.over_budget() || self.hot.is_sparse()
@@ -99,6 +104,7 @@ impl<V: Value> State<V> {
                 Body::Both(both) => {
                     dropped.push(both.0);
                     version.body = Body::Bytes(both.1);
+                    self.has_cold = true;
                 }
                 body => {
                     if let Body::Object(value) = &body {

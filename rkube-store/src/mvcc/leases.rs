@@ -23,7 +23,41 @@ impl Granted {
     }
 }
 
+/// How long a lease lives, and until when, from the holder's origin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Term {
+    pub(crate) time_to_live: Duration,
+    pub(crate) deadline: Duration,
+}
+
 impl Leases {
+    pub(super) fn all(&self) -> impl Iterator<Item = (LeaseId, Term)> {
+        self.by_id.iter().map(|(id, granted)| {
+            (*id, Term { time_to_live: granted.time_to_live, deadline: granted.deadline })
+        })
+    }
+
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(super) fn skip(&mut self, to: u64) {
+        self.last = self.last.max(to);
+    }
+
+    /// A lease of an earlier life, which may be there already.
+    pub(super) fn restore(&mut self, id: LeaseId, term: Term) {
+        self.last = self.last.max(id.0.get());
+        if let std::collections::btree_map::Entry::Vacant(vacant) = self.by_id.entry(id) {
+            self.deadlines.insert((term.deadline, id));
+            vacant.insert(Granted {
+                time_to_live: term.time_to_live,
+                deadline: term.deadline,
+                keys: BTreeSet::new(),
+            });
+        }
+    }
+
     pub(super) fn new() -> Self {
         Self { last: 0, by_id: BTreeMap::new(), deadlines: BTreeSet::new() }
     }

@@ -6,6 +6,7 @@
 
 mod codec;
 mod hot;
+mod image;
 mod keys;
 mod leases;
 mod log;
@@ -14,5 +15,6 @@ mod state;
 mod txn;
 
 pub(crate) use codec::Codec;
+pub(crate) use image::Kept;
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
 pub(crate) use txn::{Applied, Prepared, Refusal};

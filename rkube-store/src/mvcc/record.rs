@@ -79,6 +79,17 @@ impl<V: Value> Version<V> {
         })
     }
 
+    /// A copy that shares the value and is not counted as hot.
+    pub(super) fn share(&self) -> Self {
+        let body = match &self.body {
+            Body::Gone => Body::Gone,
+            Body::Object(value) => Body::Object(value.clone()),
+            Body::Bytes(bytes) => Body::Bytes(bytes.clone()),
+            Body::Both(both) => Body::Both(both.clone()),
+        };
+        Self::new(self.modified, Some(self.created), self.version, self.lease, self.weight, body)
+    }
+
     pub(super) fn touch(&self) {
         // Looked at first: readers on many cores should not write to one cache line for nothing.
         if self.hot && !self.touched.load(Ordering::Relaxed) {

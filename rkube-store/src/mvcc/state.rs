@@ -6,20 +6,22 @@ use super::keys::{Id, Keys};
 use super::leases::Leases;
 use super::log::Log;
 use super::record::{Record, Stored, Version};
-use crate::backend::memory::Sizes;
-use crate::{Key, Lease, LeaseId, Prefix, Revision, StoreError, Value};
+use crate::{Key, Lease, LeaseId, Prefix, Revision, Sizes, StoreError, Value};
 
 /// Everything that a store knows.
 pub(crate) struct State<V> {
     pub(super) keys: Keys<V>,
     pub(super) log: Log,
+    /// The last revision that was applied.
     pub(super) head: Revision,
+    /// The last one that may be seen: all above it may still be lost.
+    pub(super) visible: Revision,
     pub(super) leases: Leases,
     pub(super) hot: Hot,
     /// Whether any value ever went cold: if none did, no commit has to look for bytes.
     pub(super) has_cold: bool,
     /// The oldest readable revision. What is older leaves memory by and by (see [`State::trim`]).
-    floor: Revision,
+    pub(super) floor: Revision,
     retention: Retention,
 }
 
@@ -68,15 +70,22 @@ impl Marks {
 impl<V: Value> State<V> {
     /// An empty store at revision 1, so that even the first list has a revision that can be watched from.
     pub(crate) fn new(retention: Retention, hot_budget: Option<usize>) -> Self {
-        let head = Revision(1);
+        let mut state = Self::starting_at(Revision(1), retention, hot_budget);
+        state.floor = Revision::ZERO;
+        state
+    }
+
+    /// An empty store whose history begins at a revision.
+    pub(crate) fn starting_at(head: Revision, retention: Retention, hot_budget: Option<usize>) -> Self {
         Self {
             keys: Keys::new(),
             log: Log::after(head),
             head,
+            visible: head,
             leases: Leases::new(),
             hot: Hot::new(hot_budget),
             has_cold: false,
-            floor: Revision::ZERO,
+            floor: head,
             retention,
         }
     }
@@ -85,15 +94,24 @@ impl<V: Value> State<V> {
         self.head
     }
 
+    pub(crate) fn visible(&self) -> Revision {
+        self.visible
+    }
+
+    /// Lets readers have all up to a revision.
+    pub(crate) fn show(&mut self, to: Revision) {
+        self.visible = self.visible.max(to);
+    }
+
     pub(crate) fn floor(&self) -> Revision {
         self.floor
     }
 
     /// The revision to read at, if it can be read.
     pub(crate) fn readable(&self, at: Option<Revision>) -> Result<Revision, StoreError> {
-        let requested = at.unwrap_or(self.head);
-        if requested > self.head {
-            return Err(StoreError::Future { requested, current: self.head });
+        let requested = at.unwrap_or(self.visible);
+        if requested > self.visible {
+            return Err(StoreError::Future { requested, current: self.visible });
         }
         if requested < self.floor {
             return Err(StoreError::Compacted { requested, compacted: self.floor });
@@ -175,8 +193,8 @@ impl<V: Value> State<V> {
 
     /// Compacts up to a revision, or tells why not.
     pub(crate) fn compact(&mut self, at: Revision) -> Result<(), StoreError> {
-        if at > self.head {
-            return Err(StoreError::Future { requested: at, current: self.head });
+        if at > self.visible {
+            return Err(StoreError::Future { requested: at, current: self.visible });
         }
         self.floor = self.floor.max(at);
         Ok(())
@@ -184,10 +202,10 @@ impl<V: Value> State<V> {
 
     /// Applies the bound on the number of revisions, and by `marks` the one on their age.
     pub(crate) fn retain(&mut self, marks: &mut Marks, now: Duration) {
-        let oldest = Revision(self.head.0.saturating_sub(self.retention.revisions));
+        let oldest = Revision(self.visible.0.saturating_sub(self.retention.revisions));
         self.floor = self.floor.max(oldest);
         if let Some(age) = self.retention.age {
-            marks.note(now, self.head, age);
+            marks.note(now, self.visible, age);
             self.floor = self.floor.max(marks.older_than(now, age).unwrap_or_default());
         }
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -6,7 +7,7 @@ use super::Codec;
 use super::keys::Id;
 use super::record::{Body, Stored, Version};
 use super::state::State;
-use crate::{Change, Entry, Key, LeaseId, Op, Revision, StoreError, Txn, Value};
+use crate::{Change, Committed, Entry, Key, LeaseId, Op, Revision, StoreError, Txn, Value};
 
 /// Values that a transaction needs and that take long to get (decoded, copied), made outside of the lock.
 pub(crate) struct Prepared<V>(BTreeMap<Key, Ready<V>>);
@@ -69,6 +70,20 @@ pub(crate) struct Applied<V> {
     pub(crate) changed: bool,
 }
 
+impl<V> Applied<V> {
+    pub(crate) fn committed(self) -> Committed<V> {
+        Committed { revision: self.revision, changes: self.changes }
+    }
+}
+
+/// A value to be written, with its bytes where a journal needed them.
+struct Draft<V> {
+    value: V,
+    bytes: Option<Arc<[u8]>>,
+    lease: Option<LeaseId>,
+    weight: u32,
+}
+
 impl<V: Value> State<V> {
     /// Judges a transaction: whether [`State::apply`] may follow, with nothing in between.
     pub(crate) fn examine(&self, txn: &Txn<V>, prepared: &Prepared<V>) -> Result<(), Refusal<V>> {
@@ -119,6 +134,7 @@ impl<V: Value> State<V> {
         &mut self,
         ops: Vec<Op<V>>,
         weights: &[u32],
+        values: Vec<Option<Arc<[u8]>>>,
         mut prepared: Prepared<V>,
     ) -> Applied<V> {
         let changed = ops.iter().any(|op| match op {
@@ -131,12 +147,15 @@ impl<V: Value> State<V> {
         }
         self.head = self.head.next();
         let mut ids = SmallVec::<[Id; 4]>::new();
+        let mut values = values.into_iter();
         let changes = ops
             .into_iter()
             .zip(weights)
-            .map(|(op, weight)| match op {
+            .map(|(op, weight)| (op, *weight, values.next().flatten()))
+            .map(|(op, weight, bytes)| match op {
                 Op::Put { key, value, lease } => {
-                    self.put(key, value, lease, *weight, &mut prepared, &mut ids)
+                    let body = Draft { value, bytes, lease, weight };
+                    self.put(key, body, &mut prepared, &mut ids)
                 }
                 Op::Delete { key } => self.delete(key, &mut prepared, &mut ids),
             })
@@ -148,18 +167,20 @@ impl<V: Value> State<V> {
     fn put(
         &mut self,
         key: Key,
-        mut value: V,
-        lease: Option<LeaseId>,
-        weight: u32,
+        draft: Draft<V>,
         prepared: &mut Prepared<V>,
         ids: &mut SmallVec<[Id; 4]>,
     ) -> Change<V> {
+        let Draft { mut value, bytes, lease, weight } = draft;
         value.stamp(self.head);
         let id = self.keys.find(&key);
         let previous = id.and_then(|id| self.previous(id, prepared)).map(|(entry, _)| entry);
         let created = previous.as_ref().map(|entry| entry.create_revision);
         let version = previous.as_ref().map_or(1, |entry| entry.version + 1);
-        let body = Body::Object(value.clone());
+        let body = match bytes {
+            None => Body::Object(value.clone()),
+            Some(bytes) => Body::Both(Box::new((value.clone(), bytes))),
+        };
         let written = Version::new(self.head, created, version, lease, weight, body);
         let create_revision = written.created;
         let (id, key) = self.write(id, key, written);

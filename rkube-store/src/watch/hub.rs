@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
 use super::ring::{Next, Ring};
-use crate::{Batch, Change, Event, Key, Prefix, Revision};
+use crate::{Batch, Change, Event, Key, Prefix, Revision, WatchStats};
 
 /// Where commits meet watchers. Locks are taken in the order: the store's state, `rings`, one ring.
 pub(crate) struct Hub<V> {
@@ -69,6 +69,17 @@ impl<V: Clone> Hub<V> {
         self.requested.fetch_max(revision.0, Ordering::AcqRel);
         rings.values().for_each(|ring| ring.lock().wake_for_progress(&mut wakers));
         Wake { wakers: smallvec![wakers], _gone: SmallVec::new() }
+    }
+
+    pub(crate) fn stats(&self) -> WatchStats {
+        let mut stats = WatchStats::default();
+        for ring in self.rings.lock().values() {
+            let (members, lagging, lag) = ring.lock().stats();
+            stats.live += members - lagging;
+            stats.lagging += lagging;
+            stats.lag = stats.lag.max(lag);
+        }
+        stats
     }
 
     /// The highest revision that progress was requested for.

@@ -89,6 +89,13 @@ impl<V> Ring<V> {
         (self.undue(), waker)
     }
 
+    /// How many watchers there are, how many of them lag, and how many batches the slowest other one has
+    /// yet to take.
+    pub(super) fn stats(&self) -> (usize, usize, usize) {
+        let members = self.members.len() - self.free.len();
+        (members, members - self.active, self.batches.len())
+    }
+
     pub(super) fn is_deserted(&self) -> bool {
         self.free.len() == self.members.len()
     }

@@ -99,3 +99,47 @@ async fn a_lagging_watcher_reads_the_log_and_ends_when_that_is_gone() {
     assert!(watch.next().await.is_none());
     assert_eq!(memory.sizes().revisions, 100);
 }
+
+#[tokio::test]
+async fn a_fork_goes_its_own_way() {
+    for hot in [0, 1 << 30] {
+        let store: Memory<Text> = Memory::builder().hot_bytes(hot).build();
+        let lease = store.grant(std::time::Duration::from_secs(60)).await.unwrap();
+        for at in 0..2000 {
+            store.commit(Txn::create(format!("a/{at:04}"), Text::new("x"))).await.unwrap();
+        }
+        store.commit(Txn::new().put("a/0000", Text::new("leased")).lease(lease.id)).await.unwrap();
+        store.commit(Txn::new().remove("a/0001")).await.unwrap();
+        let all = || ListOptions::default();
+        let before = store.list(&Prefix::all(), all()).await.unwrap();
+        let fork = store.fork().await.unwrap();
+        assert_eq!(fork.list(&Prefix::all(), all()).await.unwrap(), before);
+        fork.revoke(lease.id).await.unwrap();
+        fork.commit(Txn::new().put("a/0002", Text::new("what if"))).await.unwrap();
+        assert!(fork.get(&Key::new("a/0000"), None).await.unwrap().entry.is_none());
+        assert_eq!(store.list(&Prefix::all(), all()).await.unwrap(), before, "the first one is as it was");
+        store.commit(Txn::create("b/1", Text::new("real"))).await.unwrap();
+        assert!(fork.get(&Key::new("b/1"), None).await.unwrap().entry.is_none());
+        let past = fork.list(&Prefix::all(), all().at(Revision(5))).await;
+        assert!(matches!(past, Err(StoreError::Compacted { .. })), "its history begins where it forked");
+        assert_ne!(fork.grant(lease.granted).await.unwrap().id, lease.id, "no lease has another one's name");
+    }
+}
+
+#[tokio::test]
+async fn stats_tell_how_far_watchers_are_behind() {
+    let store: Memory<Text> = Memory::builder().watch_queue(8).history(20).build();
+    let mut watch = store.watch(&Prefix::all(), WatchOptions::after(Revision(1))).await.unwrap();
+    assert!(futures::poll!(futures::StreamExt::next(&mut watch)).is_pending());
+    for at in 0..5 {
+        store.commit(Txn::create(format!("a/{at}"), Text::new("x"))).await.unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.watches.live, stats.watches.lag, stats.watches.lagging), (1, 5, 0));
+    for at in 5..30 {
+        store.commit(Txn::create(format!("a/{at}"), Text::new("x"))).await.unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.watches.live, stats.watches.lagging), (0, 1));
+    assert_eq!((stats.revision, stats.compacted, stats.sizes.revisions), (Revision(31), Revision(11), 20));
+}

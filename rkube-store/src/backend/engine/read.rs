@@ -1,4 +1,4 @@
-use super::Shared;
+use super::Engine;
 use crate::{Key, ListOptions, Page, Prefix, Read, Revision, StoreError, Value};
 
 /// How many keys are looked at with the lock held: writers wait for some tens of microseconds at most.
@@ -6,8 +6,8 @@ const STEPS: usize = 512;
 /// After how many such pieces other tasks are let in.
 const PIECES: usize = 8;
 
-impl<V: Value> Shared<V> {
-    pub(super) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Read<V>, StoreError> {
+impl<V: Value> Engine<V> {
+    pub(in crate::backend) fn get(&self, key: &Key, at: Option<Revision>) -> Result<Read<V>, StoreError> {
         self.expire();
         let state = self.state.read();
         let revision = state.readable(at)?;
@@ -22,7 +22,11 @@ impl<V: Value> Shared<V> {
         Ok(Read { entry: Some(entry), revision })
     }
 
-    pub(super) async fn list(&self, prefix: &Prefix, options: ListOptions) -> Result<Page<V>, StoreError> {
+    pub(in crate::backend) async fn list(
+        &self,
+        prefix: &Prefix,
+        options: ListOptions,
+    ) -> Result<Page<V>, StoreError> {
         self.expire();
         let pin = self.pin(options.at)?;
         let limit = options.limit.unwrap_or(usize::MAX);
@@ -34,8 +38,13 @@ impl<V: Value> Shared<V> {
                 let state = self.state.read();
                 state.scan(prefix, after.as_ref(), pin.revision, wanted, STEPS, &mut stored)
             };
+            let cold = stored.iter().filter(|stored| stored.is_cold()).count();
+            let first = entries.len();
             for stored in stored.drain(..) {
                 entries.push(stored.load(&self.codec)?);
+            }
+            if cold > 0 && options.at.is_none() {
+                self.warm_some(&entries[first..]);
             }
             if after.is_none() {
                 return Ok(Page { entries, revision: pin.revision, more: false, remaining: 0 });
@@ -56,11 +65,11 @@ impl<V: Value> Shared<V> {
     }
 
     /// Holds a revision readable until the guard is dropped.
-    fn pin(&self, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
+    pub(super) fn pin(&self, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
         let state = self.state.read();
         let revision = state.readable(at)?;
         *self.pins.lock().entry(revision).or_default() += 1;
-        Ok(Pin { shared: self, revision })
+        Ok(Pin { engine: self, revision })
     }
 }
 
@@ -71,14 +80,14 @@ async fn breathe(pieces: &mut usize) {
     }
 }
 
-struct Pin<'a, V> {
-    shared: &'a Shared<V>,
-    revision: Revision,
+pub(super) struct Pin<'a, V> {
+    pub(super) engine: &'a Engine<V>,
+    pub(super) revision: Revision,
 }
 
 impl<V> Drop for Pin<'_, V> {
     fn drop(&mut self) {
-        let mut pins = self.shared.pins.lock();
+        let mut pins = self.engine.pins.lock();
         if let Some(count) = pins.get_mut(&self.revision) {
             *count -= 1;
             if *count == 0 {

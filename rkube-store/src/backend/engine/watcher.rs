@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 
-use super::Shared;
+use super::Engine;
 use crate::mvcc::{Codec, Written};
 use crate::watch::{Next, Subscription};
 use crate::{
@@ -17,22 +17,22 @@ const REVISIONS: u64 = 256;
 /// After how many such pieces without an event other tasks are let in.
 const PIECES: usize = 16;
 
-pub(super) fn watch<V: Value>(
-    shared: &Arc<Shared<V>>,
+pub(in crate::backend) fn watch<V: Value>(
+    engine: &Arc<Engine<V>>,
     prefix: &Prefix,
     options: WatchOptions,
 ) -> Result<Watch<V>, StoreError> {
-    shared.expire();
-    let state = shared.state.read();
+    engine.expire();
+    let state = engine.state.read();
     if options.after < state.floor() {
         return Err(StoreError::Compacted { requested: options.after, compacted: state.floor() });
     }
     let watcher = Watcher {
-        shared: shared.clone(),
+        engine: engine.clone(),
         prefix: prefix.clone(),
         options,
         reached: options.after,
-        reported: shared.hub.requested(),
+        reported: engine.hub.requested(),
         ready: VecDeque::new(),
         source: Source::Log { next: options.after.next() },
     };
@@ -41,7 +41,7 @@ pub(super) fn watch<V: Value>(
 }
 
 struct Watcher<V> {
-    shared: Arc<Shared<V>>,
+    engine: Arc<Engine<V>>,
     prefix: Prefix,
     options: WatchOptions,
     /// All events up to here were yielded.
@@ -63,17 +63,17 @@ enum Source<V> {
 impl<V: Value> Watcher<V> {
     /// Goes on in the log by one piece, or over to the ring at its end.
     fn read_log(&mut self, next: Revision) -> Result<(), WatchError> {
-        let state = self.shared.state.read();
-        if next > state.head() {
+        let state = self.engine.state.read();
+        if next > state.visible() {
             // No commit can come in between, for the state is locked.
-            let subscription = self.shared.hub.subscribe(&self.prefix, self.options.progress);
+            let subscription = self.engine.hub.subscribe(&self.prefix, self.options.progress);
             self.source = Source::Ring(subscription);
             return Ok(());
         }
         if next.previous() < state.floor() {
             return Err(WatchError::Slow { delivered: next.previous(), compacted: state.floor() });
         }
-        let last = state.head().min(Revision(next.0 + REVISIONS - 1));
+        let last = state.visible().min(Revision(next.0 + REVISIONS - 1));
         let mut written = Vec::new();
         for revision in (next.0..=last.0).map(Revision) {
             let of_one = state.written(revision, &self.prefix);
@@ -83,7 +83,7 @@ impl<V: Value> Watcher<V> {
         }
         drop(state);
         for (revision, of_one) in written {
-            let events = of_one.into_iter().map(|written| event(written, revision, &self.shared.codec));
+            let events = of_one.into_iter().map(|written| event(written, revision, &self.engine.codec));
             let events = events.collect::<Result<_, _>>()?;
             self.ready.push_back(Arc::new(Batch { revision, events }));
         }
@@ -93,7 +93,7 @@ impl<V: Value> Watcher<V> {
     }
 
     fn progress(&mut self) -> Option<Revision> {
-        let requested = self.shared.hub.requested();
+        let requested = self.engine.hub.requested();
         if !self.options.progress || requested <= self.reported || requested > self.reached {
             return None;
         }

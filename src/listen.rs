@@ -4,12 +4,11 @@ use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::Arc,
 };
 
 use rkube_api::{
     context::Context,
-    http::{ApiService, Authority, HttpServer, Kubeconfig},
+    http::{ApiService, Authority, HttpServer, Kubeconfig, ServerTls},
 };
 use tokio::net::TcpListener;
 
@@ -19,7 +18,7 @@ use crate::{Error, config::Listen, shutdown::Part};
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
-    tls: Arc<rustls::ServerConfig>,
+    tls: ServerTls,
     kubeconfig: String,
     authority: String,
 }
@@ -103,4 +102,33 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&new, path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_file_with_a_key_is_its_owners_alone() {
+        let folder = std::env::temp_dir().join(format!("rkube-private-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("kubeconfig");
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        // A file that everyone could read is replaced, not written into.
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        // Somebody has laid a link where the new file is made.
+        let other = folder.join("other");
+        std::fs::write(&other, "theirs").unwrap();
+        symlink(&other, folder.join("kubeconfig.new")).unwrap();
+        write_private(&path, "secret").unwrap();
+        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode()), ("secret", 0o600));
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "theirs");
+        write_private(&path, "again").unwrap();
+        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode()), ("again", 0o600));
+        assert!(!folder.join("kubeconfig.new").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -92,16 +92,16 @@ impl RegistryResources {
 impl ResourceLister for RegistryResources {
     async fn resources(&self) -> Result<Vec<ApiResource>, ApiError> {
         let snapshot = self.0.snapshot();
-        let list = snapshot.definitions().map(|definition| {
-            let (group, _) = definition.resource();
-            ApiResource {
-                group: group.to_owned(),
-                version: definition.hub().name.clone(),
+        let list = snapshot.definitions().filter_map(|definition| {
+            let version = definition.preferred()?;
+            Some(ApiResource {
+                group: version.group.as_ref().unwrap_or(&definition.names.group).clone(),
+                version: version.name.clone(),
                 resource: definition.names.plural.clone(),
                 kind: definition.names.kind.clone(),
                 namespaced: definition.scope == Scope::Namespaced,
                 verbs: definition.verbs.clone(),
-            }
+            })
         });
         Ok(list.collect())
     }

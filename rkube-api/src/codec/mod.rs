@@ -49,6 +49,9 @@ pub enum DecodeError {
     /// Not in the format.
     #[error("{0}")]
     Syntax(String),
+    /// Not Kubernetes' protobuf, or of a kind that is not known.
+    #[error("protobuf: {0}")]
+    Protobuf(String),
     /// Something else than an object.
     #[error("expected an object, found {0}")]
     NotAnObject(&'static str),

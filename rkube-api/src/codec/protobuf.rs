@@ -104,7 +104,7 @@ fn type_name(api_version: &str, kind: &str) -> Option<String> {
 }
 
 fn syntax(why: &str) -> DecodeError {
-    DecodeError::Syntax(format!("protobuf: {why}"))
+    DecodeError::Protobuf(why.to_owned())
 }
 
 fn text(bytes: &[u8]) -> Result<String, DecodeError> {

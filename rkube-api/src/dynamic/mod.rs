@@ -84,11 +84,11 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
         other => return Err(DefinitionError::Scope(other.to_owned())),
     };
     let kept: Vec<_> = spec.versions.iter().filter(|version| version.served || version.storage).collect();
+    let compiled: Vec<_> = kept.iter().map(|it| Compiled::of(&spec.group, it)).collect::<Result<_, _>>()?;
     let hub = kept.iter().position(|version| version.name == *stored).ok_or(DefinitionError::Versions)?;
-    let versions: Vec<Version> =
-        kept.iter().map(|it| version(&spec.group, it, it.name == *stored)).collect::<Result<_, _>>()?;
-    let source = kept.get(hub).ok_or(DefinitionError::Versions)?;
-    let schema = versions.get(hub).and_then(|version| version.compiled.clone());
+    let (source, target) = kept.get(hub).zip(compiled.get(hub)).ok_or(DefinitionError::Versions)?;
+    let versions = kept.iter().zip(&compiled).map(|(it, own)| version(it, own, target)).collect();
+    let schema = target.schema.clone();
     let has_status = source.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
     let subresources = match has_status {
         true => vec![Subresource {
@@ -126,46 +126,66 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
     })
 }
 
-fn version(
-    group: &str,
-    version: &CustomResourceDefinitionVersion,
-    is_hub: bool,
-) -> Result<Version, DefinitionError> {
-    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-    let schema = schema.ok_or_else(|| DefinitionError::NoSchema(version.name.clone()))?;
-    let raw = serde_json::to_value(schema).map_err(|error| DefinitionError::Json(error.to_string()))?;
-    let compiled = Schema::from_openapi(&raw)
-        .map_err(|error| DefinitionError::Schema { version: version.name.clone(), error })?;
-    let compiled = Arc::new(compiled);
-    let api_version = format!("{group}/{}", version.name);
-    let rename = |to: String| -> Convert {
-        Arc::new(move |object| {
-            let mut object = object;
+/// The schema of a version, as it came and ready for use.
+struct Compiled {
+    api_version: String,
+    raw: Arc<Value>,
+    schema: Arc<Schema>,
+}
+
+impl Compiled {
+    fn of(group: &str, version: &CustomResourceDefinitionVersion) -> Result<Self, DefinitionError> {
+        let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+        let schema = schema.ok_or_else(|| DefinitionError::NoSchema(version.name.clone()))?;
+        let raw = serde_json::to_value(schema).map_err(|error| DefinitionError::Json(error.to_string()))?;
+        let schema = Schema::from_openapi(&raw)
+            .map_err(|error| DefinitionError::Schema { version: version.name.clone(), error })?;
+        let api_version = format!("{group}/{}", version.name);
+        Ok(Self { api_version, raw: Arc::new(raw), schema: Arc::new(schema) })
+    }
+
+    /// The conversion into this version. Without a converter, versions differ by their name and by what
+    /// their schemas know.
+    fn convert(&self, default: bool) -> Convert {
+        let (api_version, schema) = (self.api_version.clone(), self.schema.clone());
+        Arc::new(move |mut object| {
             if let Some(dynamic) = object.as_kind_mut::<Dynamic>() {
-                dynamic.api_version.clone_from(&to);
+                dynamic.api_version.clone_from(&api_version);
+                let mut fields = Value::Object(std::mem::take(&mut dynamic.fields));
+                schema.prune(&mut fields);
+                if default {
+                    schema.default(&mut fields);
+                }
+                if let Value::Object(fields) = fields {
+                    dynamic.fields = fields;
+                }
             }
             Ok(object)
         })
-    };
+    }
+}
+
+/// A version of what is stored as `hub`.
+fn version(version: &CustomResourceDefinitionVersion, own: &Compiled, hub: &Compiled) -> Version {
     let decode = {
-        let schema = compiled.clone();
+        let schema = own.schema.clone();
         move |mut value: Value| -> Result<Object, ObjectError> {
             schema.prune(&mut value);
             schema.default(&mut value);
             Object::dynamic_from_value(value)
         }
     };
-    Ok(Version {
+    Version {
         name: version.name.clone(),
+        served: version.served,
         decode: Arc::new(decode),
-        // Without a converter, versions differ by their name alone.
-        to_hub: (!is_hub).then(|| rename(api_version.clone())),
-        from_hub: (!is_hub).then(|| rename(api_version)),
+        to_hub: (!version.storage).then(|| hub.convert(true)),
+        from_hub: (!version.storage).then(|| own.convert(false)),
         type_name: None,
-        schema: Some(Arc::new(raw)),
-        compiled: Some(compiled),
+        schema: Some(own.raw.clone()),
+        compiled: Some(own.schema.clone()),
         group: None,
-    })
+    }
 }
 
 fn columns(defined: &[CustomResourceColumnDefinition]) -> Vec<Column> {

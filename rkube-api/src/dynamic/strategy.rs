@@ -7,15 +7,12 @@ use serde_json::{Map, Value};
 use super::{fields, whole};
 use crate::{
     fields::Schema,
-    meta::ErrorList,
     object::{Dynamic, Object},
     registry::{StatusStrategy, Strategy, ValidateFn},
 };
 
-type Shared = Option<Arc<Schema>>;
-
 /// The rules of the main resource.
-pub(super) fn of(schema: &Shared, has_status: bool) -> Strategy {
+pub(super) fn of(schema: &Arc<Schema>, has_status: bool) -> Strategy {
     Strategy {
         prepare_create: has_status.then(|| -> crate::registry::Hook { Arc::new(drop_status) }),
         prepare_update: has_status.then(|| -> crate::registry::Hook2 { Arc::new(keep_status) }),
@@ -29,7 +26,7 @@ pub(super) fn of(schema: &Shared, has_status: bool) -> Strategy {
 }
 
 /// The rules of the status: it alone changes.
-pub(super) fn status(schema: &Shared) -> StatusStrategy {
+pub(super) fn status(schema: &Arc<Schema>) -> StatusStrategy {
     let check = validate(schema.clone());
     StatusStrategy {
         prepare_update: Some(Arc::new(only_status)),
@@ -37,11 +34,8 @@ pub(super) fn status(schema: &Shared) -> StatusStrategy {
     }
 }
 
-fn validate(schema: Shared) -> ValidateFn {
-    Arc::new(move |object| match &schema {
-        Some(schema) => schema.validate(&whole(object)),
-        None => ErrorList::default(),
-    })
+fn validate(schema: Arc<Schema>) -> ValidateFn {
+    Arc::new(move |object| schema.validate(&whole(object)))
 }
 
 /// All that counts as spec: every field but the status, if that has its own way in.

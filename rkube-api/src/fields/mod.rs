@@ -22,7 +22,7 @@ mod structural;
 mod validate;
 
 pub use builtin::{schema_of, type_names};
-pub use normalize::normalize;
+pub use normalize::{Unreadable, normalize, normalize_metadata};
 pub use schema::{Field, Kind, ListShape, NodeId, ObjectType, Patch, Schema, SchemaRef};
 pub use strict::unknown_fields;
 pub use structural::SchemaError;

@@ -4,6 +4,7 @@ use std::{
     io::Write,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use flate2::{Compression, write::GzEncoder};
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
 
 use crate::error::ApiError;
 
@@ -170,26 +172,63 @@ pub(super) fn assemble(pieces: Pieces, gzip: bool) -> Result<(ResponseBody, bool
     })
 }
 
-/// Reads a request's body, up to `limit` bytes.
-pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, ApiError>
+/// A request's body on its way in.
+pub(super) struct Upload<'a, B> {
+    body: Pin<&'a mut B>,
+    /// Whether any of it was asked for.
+    begun: bool,
+}
+
+impl<'a, B> Upload<'a, B>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let too_large = || ApiError::TooLarge { message: format!("Request entity too large: limit is {limit}") };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_large());
+    pub(super) fn new(body: Pin<&'a mut B>) -> Self {
+        Self { body, begun: false }
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
-        Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+
+    /// Reads all of it, up to `limit` bytes.
+    pub(super) async fn read(&mut self, limit: usize) -> Result<Bytes, ApiError> {
+        let too_large =
+            || ApiError::TooLarge { message: format!("Request entity too large: limit is {limit}") };
+        if self.body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        self.begun = true;
+        match Limited::new(self.body.as_mut(), limit).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+            Err(error) => Err(ApiError::bad_request(format!("the body could not be read: {error}"))),
+        }
+    }
+
+    /// Reads and drops what is left, at most so much for so long; nothing if it is known to be more. A
+    /// client that `waits` to be told to send (RFC 9110, section 10.1.1) sends nothing until it is.
+    pub(super) async fn drain(&mut self, waits: bool, most: usize, time: Duration) {
+        let beyond = self.body.size_hint().lower() > most as u64;
+        if self.body.is_end_stream() || beyond || (waits && !self.begun) {
+            return;
+        }
+        let mut rest = Limited::new(self.body.as_mut(), most);
+        let all = async { while let Some(Ok(_)) = rest.frame().await {} };
+        // Whatever comes of it, the answer follows.
+        let _ = timeout(time, all).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::{
+        io::Read,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use http_body_util::{Full, StreamBody};
 
     use super::*;
 
@@ -224,10 +263,45 @@ mod tests {
         assert_eq!(plain, vec![b'x'; 1_000_000]);
     }
 
+    /// Frames of a thousand bytes each, which say nothing of what follows, and how many were taken.
+    fn upload(frames: usize) -> (impl Body<Data = Bytes, Error = BoxError>, Arc<AtomicUsize>) {
+        let taken = Arc::new(AtomicUsize::new(0));
+        let count = taken.clone();
+        let frames = stream::iter(0..frames).map(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(Frame::data(Bytes::from(vec![b'x'; 1000])))
+        });
+        (StreamBody::new(frames), taken)
+    }
+
     #[tokio::test]
     async fn a_body_over_the_limit_is_413() {
-        let body = http_body_util::Full::new(Bytes::from(vec![0; 11]));
-        assert_eq!(read(body.clone(), 10).await.unwrap_err().code(), 413);
-        assert_eq!(read(body, 11).await.unwrap().len(), 11);
+        let whole = Full::new(Bytes::from(vec![0; 11]));
+        assert_eq!(Upload::new(pin!(whole.clone())).read(10).await.unwrap_err().code(), 413);
+        assert_eq!(Upload::new(pin!(whole)).read(11).await.unwrap().len(), 11);
+        assert_eq!(Upload::new(pin!(upload(11).0)).read(10_000).await.unwrap_err().code(), 413);
+        assert_eq!(Upload::new(pin!(upload(10).0)).read(10_000).await.unwrap().len(), 10_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_body_is_dropped_within_bounds() {
+        let second = Duration::from_secs(1);
+        let (body, taken) = upload(100);
+        let body = pin!(body);
+        let mut body = Upload::new(body);
+        assert_eq!(body.read(10_000).await.unwrap_err().code(), 413);
+        body.drain(true, 1_000_000, second).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 100, "who was told to send is read to the end");
+
+        let (body, taken) = upload(100);
+        Upload::new(pin!(body)).drain(false, 10_000, second).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 11, "no more than the bound");
+
+        let (body, taken) = upload(100);
+        Upload::new(pin!(body)).drain(true, 1_000_000, second).await;
+        assert_eq!(taken.load(Ordering::SeqCst), 0, "who waits to be told is not");
+
+        let never = StreamBody::new(stream::pending::<Result<Frame<Bytes>, BoxError>>());
+        Upload::new(pin!(never)).drain(false, 1_000_000, second).await;
     }
 }

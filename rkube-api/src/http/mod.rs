@@ -57,5 +57,5 @@ pub use kube::kube_client;
 pub use metrics::Metrics;
 pub use server::{Bounds, HttpServer};
 pub use service::{ApiService, Limits, ServiceBuilder};
-pub use tls::{Authority, Identity, Kubeconfig, TlsError};
+pub use tls::{Authority, Identity, Kubeconfig, ServerTls, TlsError};
 pub use version::VersionInfo;

@@ -7,7 +7,6 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -18,8 +17,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{ApiService, io::Guarded, tls};
-use crate::{context::Spawner, request::Credentials};
+use super::{
+    ApiService,
+    io::Guarded,
+    service::UnverifiedCertificate,
+    tls::{Peer, ServerTls},
+};
+use crate::context::Spawner;
 
 /// Bounds on connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl Default for Bounds {
 pub struct HttpServer {
     service: ApiService,
     spawner: Spawner,
-    tls: Option<TlsAcceptor>,
+    tls: Option<ServerTls>,
     bounds: Bounds,
     draining: CancellationToken,
 }
@@ -109,8 +113,8 @@ impl HttpServer {
     }
 
     /// Behind TLS; see [`Authority::server_config`](super::Authority::server_config).
-    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
-        self.tls = Some(TlsAcceptor::from(config));
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -167,14 +171,13 @@ impl HttpServer {
     /// Serves one connection until it ends.
     pub async fn serve_connection(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let io = Guarded::new(io, self.bounds.head, self.bounds.stall);
-        let Some(acceptor) = &self.tls else {
-            return self.speak(io, None).await;
+        let Some(tls) = &self.tls else {
+            return self.speak(io, Peer::Nobody).await;
         };
-        match timeout(self.bounds.head, acceptor.accept(io)).await {
+        match timeout(self.bounds.head, TlsAcceptor::from(tls.config()).accept(io)).await {
             Ok(Ok(stream)) => {
-                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let credentials = certificate.and_then(tls::credentials);
-                self.speak(stream, credentials).await;
+                let peer = tls.peer(stream.get_ref().1.peer_certificates());
+                self.speak(stream, peer).await;
             }
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
@@ -205,14 +208,16 @@ impl HttpServer {
         builder
     }
 
-    async fn speak(
-        &self,
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        credentials: Option<Credentials>,
-    ) {
+    async fn speak(&self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let service = self.service.clone().map_request(move |mut request: http::Request<_>| {
-            if let Some(credentials) = &credentials {
-                request.extensions_mut().insert(credentials.clone());
+            match &peer {
+                Peer::Nobody => {}
+                Peer::Unverified => {
+                    request.extensions_mut().insert(UnverifiedCertificate);
+                }
+                Peer::Verified(credentials) => {
+                    request.extensions_mut().insert(credentials.clone());
+                }
             }
             request
         });

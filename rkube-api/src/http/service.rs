@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     access::{PathAccess, VerifiedOnly},
-    body::{self, BoxError, ResponseBody},
+    body::{BoxError, ResponseBody, Upload},
     health::Health,
     media::{self, Answer, Format},
     metrics::{Metrics, RequestLabels},
@@ -30,7 +30,7 @@ use super::{
     watch::{self, Framer},
 };
 use crate::{
-    codec::{DecodeError, protobuf},
+    codec::protobuf,
     context::Context,
     error::ApiError,
     registry::{Include, Registry},
@@ -42,6 +42,11 @@ use crate::{
 pub struct Limits {
     /// A larger body is 413; 3 MiB, as Kubernetes.
     pub body: usize,
+    /// Of a body that nobody wants any more so much is read and dropped before the answer, since many clients
+    /// send all before they read; a larger one is cut off. 16 MiB.
+    pub drain: usize,
+    /// Such a body is given so long; 10 s.
+    pub drain_time: Duration,
     /// How long a request that is no watch may take; 60 s, as Kubernetes.
     pub timeout: Duration,
     /// A watch that names no end ends after this to twice this, at random; 30 min, as Kubernetes.
@@ -50,7 +55,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body: 3 * 1024 * 1024, timeout: Duration::from_secs(60), watch: Duration::from_secs(30 * 60) }
+        Self {
+            body: 3 * 1024 * 1024,
+            drain: 16 * 1024 * 1024,
+            drain_time: Duration::from_secs(10),
+            timeout: Duration::from_secs(60),
+            watch: Duration::from_secs(30 * 60),
+        }
     }
 }
 
@@ -124,6 +135,10 @@ struct Inner {
     stopping: CancellationToken,
 }
 
+/// In a request's extensions: its connection came with a certificate that stands for nobody here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UnverifiedCertificate;
+
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 impl<B> tower::Service<Request<B>> for ApiService
@@ -190,15 +205,24 @@ impl ApiService {
         B::Error: Into<BoxError>,
     {
         let (mut parts, body) = request.into_parts();
+        let body = std::pin::pin!(body);
+        let mut body = Upload::new(body);
         let audit_id = parts
             .headers
             .get(&AUDIT_ID)
             .cloned()
             .or_else(|| HeaderValue::from_str(&self.0.context.rng.uid().to_string()).ok());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let mut response = match self.answer(&mut parts, &query, body).await {
+        // HTTP/2 names the host in the URI.
+        if let Some(host) = parts.uri.authority().and_then(|it| HeaderValue::from_str(it.as_str()).ok()) {
+            parts.headers.entry(header::HOST).or_insert(host);
+        }
+        let mut response = match self.answer(&mut parts, &query, &mut body).await {
             Ok(response) => response,
             Err(error) => {
+                // A client that sends all before it reads anything would not see the answer.
+                let waits = parts.headers.contains_key(header::EXPECT);
+                body.drain(waits, self.0.limits.drain, self.0.limits.drain_time).await;
                 let format = page::format(page::accept(&parts.headers)).unwrap_or(Format::Json);
                 render::error(&error, format, pretty(&query, &parts.headers))
             }
@@ -219,7 +243,7 @@ impl ApiService {
         &self,
         parts: &mut Parts,
         query: &Query,
-        body: B,
+        body: &mut Upload<'_, B>,
     ) -> Result<Response<ResponseBody>, ApiError>
     where
         B: HttpBody,
@@ -228,6 +252,12 @@ impl ApiService {
         if parts.headers.keys().any(|name| name.as_str().starts_with("impersonate-")) {
             // To answer as the real user would mislead the caller about what the other one may do.
             return Err(ApiError::bad_request("impersonation is not supported by this server"));
+        }
+        if parts.extensions.get::<UnverifiedCertificate>().is_some()
+            && credentials(parts) == Credentials::Anonymous
+        {
+            // Who shows something wrong is told so, even where nobody needs to show anything.
+            return Err(ApiError::Unauthorized);
         }
         let snapshot = self.0.pages.derived().snapshot.clone();
         let route = router::route(&parts.method, parts.uri.path(), query, &snapshot);
@@ -314,7 +344,7 @@ impl ApiService {
         parts: &Parts,
         query: &Query,
         route: ResourceRoute,
-        body: B,
+        body: &mut Upload<'_, B>,
     ) -> Result<Response<ResponseBody>, ApiError>
     where
         B: HttpBody,
@@ -324,8 +354,13 @@ impl ApiService {
         let renderer = self.renderer(parts, query, &route, answer)?;
         let body = if route.verb.writes() {
             let content_type = content_type(&parts.headers, route.verb)?;
-            let bytes = body::read(body, self.0.limits.body).await?;
-            request_body(route.verb, content_type, bytes, query)?
+            let bytes = body.read(self.0.limits.body).await?;
+            match route.verb {
+                Verb::Delete | Verb::DeleteCollection if bytes.is_empty() => {
+                    Body::Delete(Box::new(query::delete_options(query)?))
+                }
+                _ => Body::Bytes { content_type, bytes },
+            }
         } else {
             Body::Empty
         };
@@ -445,28 +480,4 @@ fn content_type(headers: &HeaderMap, verb: Verb) -> Result<String, ApiError> {
         return Ok(essence);
     }
     Err(ApiError::UnsupportedMediaType { supported: supported.iter().map(|&name| name.into()).collect() })
-}
-
-fn unreadable(error: DecodeError) -> ApiError {
-    match error {
-        DecodeError::TooLarge => ApiError::TooLarge { message: error.to_string() },
-        _ => ApiError::bad_request(error.to_string()),
-    }
-}
-
-fn request_body(verb: Verb, content_type: String, bytes: Bytes, query: &Query) -> Result<Body, ApiError> {
-    match verb {
-        Verb::Delete | Verb::DeleteCollection if bytes.is_empty() => {
-            Ok(Body::Delete(Box::new(query::delete_options(query)?)))
-        }
-        _ if content_type == protobuf::MEDIA_TYPE => {
-            // The pipeline reads text; a protobuf body has no unknown or duplicate fields to tell of.
-            let object = protobuf::parse(&bytes).map_err(unreadable)?.object;
-            Ok(Body::Bytes {
-                content_type: Format::Json.essence().into(),
-                bytes: render::json_text(&object)?,
-            })
-        }
-        _ => Ok(Body::Bytes { content_type, bytes }),
-    }
 }

@@ -12,10 +12,14 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
 };
 use rustls::{
-    RootCertStore, ServerConfig,
+    DigitallySignedStruct, DistinguishedName as Name, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     time_provider::TimeProvider,
 };
 use serde_json::json;
@@ -202,9 +206,9 @@ impl Authority {
         self.issue(params, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// TLS for a server with this certificate. Clients may show a certificate; one that this authority
-    /// has not signed ends the handshake.
-    pub fn server_config(&self, server: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
+    /// TLS for a server with this certificate. Clients may show a certificate; of one that this authority
+    /// has not signed the requests are answered with 401.
+    pub fn server_config(&self, server: &Identity) -> Result<ServerTls, TlsError> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate().as_bytes())?)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
@@ -213,18 +217,118 @@ impl Authority {
         let chain =
             CertificateDer::pem_slice_iter(server.certificate.as_bytes()).collect::<Result<_, _>>()?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from_pem_slice(server.key.as_bytes())?);
-        let time = Arc::new(ClockTime(self.clock.clone()));
-        let mut config = ServerConfig::builder_with_details(provider(), time)
+        let time = ClockTime(self.clock.clone());
+        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(time.clone()))
             .with_safe_default_protocol_versions()?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(Later(verifier.clone())))
             .with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(ServerTls { config: Arc::new(config), verifier, time })
+    }
+}
+
+/// What a server needs to speak TLS and to know its clients.
+///
+/// Kubernetes asks for a client's certificate without requiring one, and tells whose certificate is wrong
+/// with a 401 that they can read. So the handshake takes any certificate whose key the client holds, and
+/// whether it stands for anybody is found out afterwards; the two cannot be had one without the other.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    time: ClockTime,
+}
+
+impl std::fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServerTls")
+    }
+}
+
+impl ServerTls {
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+
+    /// Who the certificates of a handshake stand for, the client's own first.
+    pub(super) fn peer(&self, shown: Option<&[CertificateDer<'_>]>) -> Peer {
+        let Some((own, between)) = shown.and_then(<[_]>::split_first) else { return Peer::Nobody };
+        let verified =
+            self.time.current_time().map(|now| self.verifier.verify_client_cert(own, between, now));
+        match verified {
+            Some(Ok(_)) => credentials(own).map_or(Peer::Unverified, Peer::Verified),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a client's certificate cannot be verified");
+                Peer::Unverified
+            }
+            None => Peer::Unverified,
+        }
+    }
+}
+
+/// Whom a connection vouches for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// No certificate was shown.
+    Nobody,
+    /// One was shown that stands for nobody here.
+    Unverified,
+    /// A user.
+    Verified(Credentials),
+}
+
+/// Leaves it for after the handshake whether a certificate is one of ours. That the client holds its key is
+/// checked at once.
+#[derive(Debug)]
+struct Later(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Later {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+
+    fn root_hint_subjects(&self) -> &[Name] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
 /// Certificates are checked against the context's clock.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ClockTime(Clock);
 
 impl TimeProvider for ClockTime {
@@ -235,7 +339,7 @@ impl TimeProvider for ClockTime {
 }
 
 /// The user that a verified certificate stands for; none if it names nobody.
-pub(super) fn credentials(certificate: &CertificateDer<'_>) -> Option<Credentials> {
+fn credentials(certificate: &CertificateDer<'_>) -> Option<Credentials> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let subject = certificate.subject();
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
@@ -328,6 +432,30 @@ mod tests {
                 organizations: vec!["dev".into(), "ops".into()]
             })
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_the_authority_has_signed_stands_for_somebody() {
+        let clock = Clock::simulated();
+        let authority = Authority::new(&clock).unwrap();
+        let tls = authority.server_config(&authority.server(&[]).unwrap()).unwrap();
+        let der =
+            |identity: &Identity| CertificateDer::from_pem_slice(identity.certificate.as_bytes()).unwrap();
+        let own = der(&authority.client("jane", &[]).unwrap());
+        let jane = Credentials::Certificate { common_name: "jane".into(), organizations: Vec::new() };
+        assert_eq!(tls.peer(Some(std::slice::from_ref(&own))), Peer::Verified(jane));
+        assert_eq!(tls.peer(None), Peer::Nobody);
+        assert_eq!(tls.peer(Some(&[])), Peer::Nobody);
+        // Another authority of the same name, its own certificate behind it or not.
+        let other = Authority::new(&clock).unwrap();
+        let foreign = der(&other.client("jane", &["system:masters"]).unwrap());
+        assert_eq!(tls.peer(Some(std::slice::from_ref(&foreign))), Peer::Unverified);
+        assert_eq!(tls.peer(Some(&[foreign.clone(), der(other.identity())])), Peer::Unverified);
+        assert_eq!(tls.peer(Some(&[foreign, own.clone()])), Peer::Unverified);
+        // A server's certificate is no client's, and nothing holds for ever.
+        assert_eq!(tls.peer(Some(&[der(&authority.server(&[]).unwrap())])), Peer::Unverified);
+        tokio::time::advance(std::time::Duration::from_secs(11 * 366 * 24 * 3600)).await;
+        assert_eq!(tls.peer(Some(&[own])), Peer::Unverified);
     }
 
     #[tokio::test]

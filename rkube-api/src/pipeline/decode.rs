@@ -8,7 +8,7 @@ use super::{call::Call, managed};
 use crate::{
     codec::{self, DecodeError, Parsed},
     error::ApiError,
-    fields::{Kind, SchemaRef},
+    fields::{self, Kind, SchemaRef},
     object::{Dynamic, Object},
     registry::{Definition, Resolved, Scope},
     request::{Body, FieldValidation},
@@ -25,30 +25,34 @@ pub(super) struct Decoded {
 /// The object in the body of a create or update.
 pub(super) fn object(call: &Call<'_>, body: Body) -> Result<Decoded, ApiError> {
     let resource = &call.resource;
-    match body {
+    let (value, duplicates) = match body {
         Body::Object(object) => {
             check_type(resource, object.api_version(), object.kind())?;
-            let object =
-                if is_of_version(resource, &object) { object } else { typed(resource, object.to_value()?)? };
-            Ok(Decoded { object: to_hub(resource, object)?, warnings: Vec::new() })
+            if is_typed(resource, &object) {
+                return Ok(Decoded { object: to_hub(resource, object)?, warnings: Vec::new() });
+            }
+            (object.to_value()?, Vec::new())
         }
         Body::Bytes { content_type, bytes } => {
             let parsed = parse(&content_type, &bytes)?;
-            let mut warnings = Vec::new();
-            let value = with_type(resource, parsed.object)?;
-            let found = strict_errors(resource, &value, parsed.duplicates, call.options.field_validation);
-            match call.options.field_validation {
-                FieldValidation::Strict if !found.is_empty() => return Err(strict_refusal(resource, &found)),
-                _ => warnings.extend(found),
-            }
-            Ok(Decoded { object: to_hub(resource, typed(resource, value)?)?, warnings })
+            (parsed.object, parsed.duplicates)
         }
-        Body::Empty => Err(ApiError::bad_request("couldn't get version/kind; the request has no body")),
-        Body::Delete(_) => Err(ApiError::bad_request(format!(
-            "DeleteOptions cannot be handled as a {}",
-            resource.definition.names.kind
-        ))),
+        Body::Empty => {
+            return Err(ApiError::bad_request("couldn't get version/kind; the request has no body"));
+        }
+        Body::Delete(_) => {
+            return Err(ApiError::bad_request(format!(
+                "DeleteOptions cannot be handled as a {}",
+                resource.definition.names.kind
+            )));
+        }
+    };
+    let value = with_type(resource, value)?;
+    let warnings = strict_errors(resource, &value, duplicates, call.options.field_validation);
+    if call.options.field_validation == FieldValidation::Strict && !warnings.is_empty() {
+        return Err(strict_refusal(resource, &warnings));
     }
+    Ok(Decoded { object: to_hub(resource, typed(resource, value)?)?, warnings })
 }
 
 /// The object of a JSON value that says what it is, in the version that was asked for: made an object of
@@ -59,13 +63,14 @@ pub(super) fn from_value(resource: &Resolved, value: Value) -> Result<Object, Ap
 }
 
 /// The media types in which an object may come.
-const OBJECT_TYPES: [&str; 2] = ["application/json", "application/yaml"];
+const OBJECT_TYPES: [&str; 3] = ["application/json", "application/yaml", codec::protobuf::MEDIA_TYPE];
 
 /// Reads text of a media type that may carry an object.
 pub(crate) fn parse(content_type: &str, bytes: &Bytes) -> Result<Parsed, ApiError> {
     let parsed = match content_type {
         "" | "application/json" => codec::json::parse(bytes),
         "application/yaml" | "application/x-yaml" | "text/yaml" => codec::yaml::parse(bytes),
+        codec::protobuf::MEDIA_TYPE => codec::protobuf::parse(bytes),
         _ => {
             let supported = OBJECT_TYPES.iter().map(|&kind| kind.into()).collect();
             return Err(ApiError::UnsupportedMediaType { supported });
@@ -78,6 +83,7 @@ pub(crate) fn parse(content_type: &str, bytes: &Bytes) -> Result<Parsed, ApiErro
 pub(super) fn undecodable(error: &DecodeError) -> ApiError {
     match error {
         DecodeError::TooLarge => ApiError::TooLarge { message: error.to_string() },
+        DecodeError::Protobuf(_) => ApiError::bad_request(error.to_string()),
         error => unreadable(&error.to_string()),
     }
 }
@@ -151,18 +157,18 @@ pub(super) fn check_type(resource: &Resolved, api_version: &str, kind: &str) -> 
     Ok(())
 }
 
-/// Whether an object that says it is of the version has also the version's type.
-fn is_of_version(resource: &Resolved, object: &Object) -> bool {
-    object.as_kind::<Dynamic>().is_some() == resource.version().schema.is_some()
+/// Whether an object that says it is of the version has also the version's type. A kind that was defined at
+/// run time has none: its objects are pruned and defaulted by its schema, whichever way they come.
+fn is_typed(resource: &Resolved, object: &Object) -> bool {
+    resource.version().type_name.is_some() && object.as_kind::<Dynamic>().is_none()
 }
 
 fn typed(resource: &Resolved, mut value: Value) -> Result<Object, ApiError> {
-    if let Some(schema) = resource.version().type_name.as_deref().and_then(crate::fields::schema_of) {
+    if let Some(schema) = resource.version().type_name.as_deref().and_then(fields::schema_of) {
         drop_empty(schema.root(), &mut value);
-        let errors = crate::fields::normalize(schema.root(), &mut value);
-        if !errors.is_empty() {
-            return Err(not_of_the_kind(resource, &errors));
-        }
+        fields::normalize(schema.root(), &mut value).map_err(|error| not_of_the_kind(resource, &error))?;
+    } else {
+        fields::normalize_metadata(&mut value).map_err(|error| not_of_the_kind(resource, &error))?;
     }
     (resource.version().decode)(value).map_err(|error| not_of_the_kind(resource, &error))
 }
@@ -221,7 +227,7 @@ pub(super) fn strict_errors(
         return Vec::new();
     }
     let mut found = duplicates;
-    found.extend(crate::fields::unknown_fields(managed::schema(resource).root(), value));
+    found.extend(fields::unknown_fields(managed::schema(resource).root(), value));
     found
 }
 

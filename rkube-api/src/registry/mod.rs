@@ -5,6 +5,7 @@
 //! resource adds one at run time with [`Registry::add`].
 
 mod age;
+mod builder;
 mod definition;
 pub mod discovery;
 mod fingerprint;
@@ -14,8 +15,9 @@ mod table;
 
 pub use age::human_duration;
 
+pub use builder::Builder;
 pub use definition::{
-    Builder, Cell, Column, ColumnFn, Convert, Decode, Definition, FieldFn, Hook, Hook2, Names, Scale, Scope,
+    Cell, Column, ColumnFn, Convert, Decode, Definition, FieldFn, Hook, Hook2, Names, Scale, Scope,
     Selectable, StatusStrategy, Strategy, Subresource, SubresourceKind, ValidateFn, ValidateUpdateFn,
     Version,
 };

@@ -87,9 +87,7 @@ impl Snapshot {
     /// What is served at `group`/`version` `plural`.
     pub fn resolve(&self, group: &str, version: &str, plural: &str) -> Option<Resolved> {
         let definition = self.routes.get(group)?.get(version)?.get(plural)?;
-        let version = definition.versions.iter().position(|served| {
-            served.name == version && served.group.as_deref().unwrap_or(&definition.names.group) == group
-        })?;
+        let version = definition.served(group, version)?;
         Some(Resolved { definition: definition.clone(), version })
     }
 
@@ -108,7 +106,7 @@ impl Snapshot {
     fn with(definitions: BTreeMap<(String, String), Arc<Definition>>, generation: u64) -> Self {
         let mut routes: BTreeMap<String, BTreeMap<String, BTreeMap<_, _>>> = BTreeMap::new();
         for definition in definitions.values() {
-            for version in &definition.versions {
+            for version in definition.versions.iter().filter(|version| version.served) {
                 routes
                     .entry(version.group.clone().unwrap_or_else(|| definition.names.group.clone()))
                     .or_default()

@@ -1,10 +1,13 @@
 //! "Bad input" of the semantics: what a hostile or careless client may send.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use h2::client;
 use http::Request;
-use rkube_api::http::Bounds;
+use rkube_api::{
+    http::Bounds,
+    request::{Credentials, UserInfo},
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -39,6 +42,74 @@ async fn a_large_body_is_413() {
     let answer = wire.patch(&format!("{MAPS}/a"), "application/merge-patch+json", &map).await;
     assert_eq!(answer.refused().0, 413);
     assert_eq!(wire.get(&format!("{MAPS}/a")).await.code, 404);
+}
+
+/// Python's http.client and many others send all before they read anything.
+#[tokio::test(start_paused = true)]
+async fn who_sends_all_before_reading_sees_the_refusal() {
+    let wire = Wire::new().await;
+    let body = "x".repeat(4 << 20);
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let sized = format!("content-length: {}\r\n\r\n{body}", body.len());
+    for (token, rest, code) in [
+        ("admin", sized.clone(), "413 "),
+        ("admin", format!("transfer-encoding: chunked\r\n\r\n{chunked}"), "413 "),
+        ("wrong", sized, "401 "),
+    ] {
+        let mut connection = wire.connect(Bounds::default(), 64 * 1024);
+        let head = format!(
+            "POST {MAPS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\n"
+        );
+        connection.write_all(head.as_bytes()).await.unwrap();
+        connection.write_all(rest.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+        assert!(answer.contains("\"kind\":\"Status\""), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_decoded_after_authorization() {
+    let wire = Wire::new().await;
+    let stranger = Credentials::InProcess(Arc::new(UserInfo::component("stranger")));
+    for content_type in ["application/vnd.kubernetes.protobuf", "application/json", "application/yaml"] {
+        let headers = [("content-type", content_type)];
+        let answer = wire.ask_as(stranger.clone(), "POST", MAPS, &headers, "k8s\0\u{1}[").await;
+        assert_eq!(answer.refused().0, 403, "{content_type}");
+        let answer = wire.ask("POST", MAPS, &headers, "k8s\0\u{1}[").await;
+        assert_eq!(answer.refused().0, 400, "{content_type}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_the_wrong_type_is_named() {
+    let wire = Wire::new().await;
+    for (uri, body, wanted) in [
+        (
+            "/apis/apps/v1/namespaces/default/deployments",
+            json!({"metadata": {"name": "a"}, "spec": {"replicas": "3"}}),
+            "Deployment in version \"v1\" cannot be handled as a Deployment: json: cannot unmarshal string into Go \
+             struct field DeploymentSpec.spec.replicas of type int32",
+        ),
+        (
+            "/api/v1/namespaces/default/secrets",
+            json!({"metadata": {"name": "a"}, "data": {"key": "plain text"}}),
+            "Secret in version \"v1\" cannot be handled as a Secret: data.key: illegal base64 data at input byte 5",
+        ),
+    ] {
+        let answer = wire.post(uri, &body).await;
+        assert_eq!(answer.refused(), (400, "BadRequest".into()));
+        assert_eq!(answer.json()["message"], wanted);
+    }
+    wire.config_map("a", "x").await;
+    let patch = json!({"data": {"text": 7}});
+    let answer = wire.patch(&format!("{MAPS}/a"), "application/merge-patch+json", &patch).await;
+    assert_eq!(answer.refused().0, 422);
+    let message = answer.json()["message"].take();
+    let wanted = "json: cannot unmarshal number into Go struct field ConfigMap.data of type string";
+    assert!(message.as_str().unwrap().contains(wanted), "{message}");
 }
 
 #[tokio::test(start_paused = true)]

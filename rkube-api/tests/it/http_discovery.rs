@@ -107,6 +107,20 @@ async fn the_old_discovery_names_groups_and_versions() {
     assert_eq!((&version["major"], &version["minor"]), (&json!("1"), &json!("37")));
 }
 
+/// Clients of another network see where this server is from what they themselves said.
+#[tokio::test(start_paused = true)]
+async fn discovery_names_the_host_that_the_client_asked() {
+    let wire = Wire::new().await;
+    let address = |answer: Value| answer["serverAddressByClientCIDRs"].clone();
+    for host in ["api.example:6443", "127.0.0.1:1"] {
+        let answer = wire.ask("GET", "/api", &[("host", host)], "").await.json();
+        assert_eq!(address(answer), json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": host}]));
+        // HTTP/2 says it in the URI instead.
+        let answer = wire.get(&format!("https://{host}/api")).await.json();
+        assert_eq!(address(answer), json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": host}]));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn line_49_openapi_describes_what_is_served_and_its_hash_follows() {
     let wire = Wire::new().await;

@@ -98,7 +98,7 @@ async fn a_certificate_is_who_asks() {
     let mut forged = cluster.kubeconfig("admin", &["system:masters"]);
     forged.identity = other.client("admin", &["system:masters"]).unwrap();
     let forged: Api<ConfigMap> = Api::namespaced(client_of(&forged).await, "default");
-    assert!(forged.get("a").await.is_err());
+    assert_eq!(code(forged.get("a").await), 401);
     // And nobody is taken for the server who is not.
     let mut elsewhere = cluster.kubeconfig("admin", &["system:masters"]);
     elsewhere.authority = other.certificate().into();

@@ -2,6 +2,8 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[cfg(feature = "crd")]
+mod custom_kinds;
 mod every_kind;
 #[cfg(all(feature = "http", feature = "crd"))]
 mod http_bad_input;

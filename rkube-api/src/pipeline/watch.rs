@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream};
-use rkube_store::{Change, Entry, Event, Revision, Store, StoreError, Watch, WatchItem, WatchOptions};
+use rkube_store::{Change, Entry, Event, Store, StoreError, Watch, WatchItem, WatchOptions};
 use tokio::time::{Instant, Sleep};
 
 use super::{

@@ -24,7 +24,6 @@ mod report;
 
 use std::{
     collections::BTreeMap,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -46,10 +45,10 @@ use self::{
     report::{Report, Reporter},
 };
 use crate::{
-    engine::{Decision, Engine, Outcome, Unfit},
+    engine::{Classes, Decision, Engine, Outcome, Unfit},
     framework::{
-        ClusterEvent, Code, ConfigError, CycleState, Handle, Listers, Nomination, PluginRegistry,
-        PostFiltered, Profile, ProfileConfig, Profiles, Status, WaitingPods,
+        ClusterEvent, Code, ConfigError, Handle, Listers, Nomination, PluginRegistry, PostFiltered, Profile,
+        ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
     snapshot::{PlacedPod, PodInfo, Snapshot},
@@ -143,6 +142,7 @@ struct Driver {
     profiles: Arc<Profiles>,
     handle: Handle,
     snapshot: Snapshot,
+    classes: Classes,
     queue: SchedulingQueue,
     rng: Rng,
     inbox: Arc<Inbox>,
@@ -170,6 +170,7 @@ impl Scheduler {
         let profiles = Arc::new(Profiles::build(&config.profiles, &config.plugins, &handle)?);
         let driver = Driver {
             snapshot: Snapshot::default(),
+            classes: Classes::default(),
             queue: SchedulingQueue::new(profiles.clone(), config.queue),
             rng,
             inbox: Arc::default(),
@@ -317,13 +318,9 @@ impl Driver {
         }
     }
 
-    fn decide(&self, pod: &QueuedPod, profile: &Profile) -> Outcome {
+    fn decide(&mut self, pod: &QueuedPod, profile: &Arc<Profile>) -> Outcome {
         let engine = Engine { snapshot: &self.snapshot, nominator: self.queue.nominator(), rng: &self.rng };
-        // A plugin that panics fails its pod, not the scheduler. The engine changes nothing it is given.
-        catch_unwind(AssertUnwindSafe(|| engine.decide(&pod.info, profile))).unwrap_or_else(|_| Outcome {
-            decision: Decision::Fail(Status::error("a plugin panicked while a node was looked for")),
-            state: CycleState::default(),
-        })
+        engine.decide_in(&mut self.classes, &pod.info, profile)
     }
 
     fn start_binding(&mut self, mut binding: Binding) {

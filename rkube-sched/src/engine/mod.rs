@@ -25,6 +25,7 @@
 //! ```
 
 mod candidates;
+mod classes;
 mod diagnosis;
 
 use std::collections::BTreeSet;
@@ -33,13 +34,15 @@ use rkube_api::context::Rng;
 
 use crate::{
     framework::{
-        CycleState, Filter, MAX_NODE_SCORE, PostFiltered, PreFilterExtensions, Profile, Status, contained,
+        CycleState, Filter, MAX_NODE_SCORE, PostFiltered, PreFilterExtensions, Profile, Status, Weighted,
+        contained,
     },
     queue::Nominator,
     snapshot::{NodeId, NodeSet, NodeView, Overlay, PlacedPod, PodInfo, Snapshot},
 };
 
 pub use candidates::Candidates;
+pub use classes::Classes;
 pub use diagnosis::{Diagnosis, NO_NODES};
 
 /// Everything a decision depends on beside the pod and its profile.
@@ -103,7 +106,19 @@ struct Prepared<'p> {
     extensions: Vec<(&'static str, &'p dyn PreFilterExtensions)>,
 }
 
-impl Prepared<'_> {
+impl<'p> Prepared<'p> {
+    /// What is left of a profile when some plugins have nothing to filter.
+    fn new(profile: &'p Profile, only: Option<BTreeSet<NodeId>>, skipped: &[&'static str]) -> Self {
+        let speaks = |name: &'static str| !skipped.contains(&name);
+        let filters = profile.filter.iter().map(|filter| &**filter);
+        let extended = profile.pre_filter.iter().filter(|plugin| speaks(plugin.name()));
+        Self {
+            only,
+            filters: filters.filter(|filter| speaks(filter.name())).collect(),
+            extensions: extended.filter_map(|plugin| Some((plugin.name(), plugin.extensions()?))).collect(),
+        }
+    }
+
     /// A pod is on a node in thought.
     fn add_pod(
         &self,
@@ -228,14 +243,7 @@ impl<'a> Engine<'a> {
             let text = format!("node(s) didn't satisfy plugin(s) {}", listed(&narrowed));
             diagnosis.absent = Some(Status::unresolvable(text));
         }
-        let speaks = |name: &'static str| !skipped.contains(&name);
-        let filters = profile.filter.iter().map(|filter| &**filter);
-        let extended = profile.pre_filter.iter().filter(|plugin| speaks(plugin.name()));
-        Ok(Prepared {
-            only,
-            filters: filters.filter(|filter| speaks(filter.name())).collect(),
-            extensions: extended.filter_map(|plugin| Some((plugin.name(), plugin.extensions()?))).collect(),
-        })
+        Ok(Prepared::new(profile, only, &skipped))
     }
 
     fn filter(
@@ -317,33 +325,42 @@ impl<'a> Engine<'a> {
                 return Err(status.from_plugin(plugin.name()));
             }
         }
-        let mut scores = vec![0_i64; nodes.len()];
-        for weighted in &profile.score {
-            let plugin = &*weighted.plugin;
-            if skipped.contains(&plugin.name()) {
-                continue;
-            }
-            scores.fill(0);
-            let status = contained(plugin.name(), "Score", || {
-                let status = plugin.score_all(state, pod, set, &mut scores);
-                if status.is_success() { plugin.normalize(state, pod, &mut scores) } else { status }
-            })?;
-            if !status.is_success() {
-                return Err(status.from_plugin(plugin.name()));
-            }
-            for (sum, score) in total.iter_mut().zip(&scores) {
-                if !(0..=MAX_NODE_SCORE).contains(score) {
-                    let text = format!(
-                        "plugin {:?} returns an invalid score {score}, it should in the range of [0, 100] \
-                         after normalizing",
-                        plugin.name()
-                    );
-                    return Err(Status::error(text).from_plugin(plugin.name()));
-                }
-                *sum = sum.saturating_add(score.saturating_mul(weighted.weight));
-            }
+        for weighted in profile.score.iter().filter(|score| !skipped.contains(&score.plugin.name())) {
+            self.add_score(weighted, pod, state, set, &mut total)?;
         }
         Ok(total)
+    }
+
+    /// Adds what one plugin says to the totals.
+    fn add_score(
+        &self,
+        weighted: &Weighted,
+        pod: &PodInfo,
+        state: &CycleState,
+        nodes: NodeSet<'_>,
+        total: &mut [i64],
+    ) -> Result<(), Status> {
+        let plugin = &*weighted.plugin;
+        let mut scores = vec![0_i64; total.len()];
+        let status = contained(plugin.name(), "Score", || {
+            let status = plugin.score_all(state, pod, nodes, &mut scores);
+            if status.is_success() { plugin.normalize(state, pod, &mut scores) } else { status }
+        })?;
+        if !status.is_success() {
+            return Err(status.from_plugin(plugin.name()));
+        }
+        for (sum, score) in total.iter_mut().zip(&scores) {
+            if !(0..=MAX_NODE_SCORE).contains(score) {
+                let text = format!(
+                    "plugin {:?} returns an invalid score {score}, it should in the range of [0, 100] \
+                     after normalizing",
+                    plugin.name()
+                );
+                return Err(Status::error(text).from_plugin(plugin.name()));
+            }
+            *sum = sum.saturating_add(score.saturating_mul(weighted.weight));
+        }
+        Ok(())
     }
 
     /// One of the best nodes, each with the same chance.

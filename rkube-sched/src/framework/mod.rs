@@ -46,11 +46,12 @@ pub(crate) use contain::{contained, contained_async};
 pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
 pub use listers::Listers;
 pub use points::{
-    Bind, Filter, MAX_NODE_SCORE, Nomination, Permission, Permit, Plugin, Point, PointSet, Points, PostBind,
-    PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreFilterExtensions, PreFiltered, PreScore,
-    QueueSort, Reserve, Score, Victim, default_normalize,
+    Bind, Filter, Locality, MAX_NODE_SCORE, Nomination, Normalization, Permission, Permit, Plugin, Point,
+    PointSet, Points, PostBind, PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter,
+    PreFilterExtensions, PreFiltered, PreScore, QueueSort, Reserve, Score, Victim, default_normalize,
 };
 pub use profile::{DEFAULT_SCHEDULER, PluginConfig, Profile, ProfileConfig, Profiles};
+pub(crate) use profile::{Part, Weighted};
 pub use registry::{Args, ConfigError, Handle, PluginRegistry};
 pub use state::{CycleState, StateData};
 pub use status::{Code, Status};

@@ -17,6 +17,38 @@ use crate::{
 /// The best score of a node, the worst is 0.
 pub const MAX_NODE_SCORE: i64 = 100;
 
+/// What a plugin's PreFilter, Filter, PreScore and Score of one node depend on, besides the pod's content:
+/// what it asks for, its node name, node selector, node affinity, tolerations, host ports and images.
+///
+/// A plugin that says so little joins the engine's classes: pods of equal content share its answers, and a
+/// change of one node costs one call. What PreFilter and PreScore prepare must then follow from the pod
+/// and the snapshot's nodes; PreScore must not look at which nodes it is given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Locality {
+    /// That node's own object: its labels, taints, capacity.
+    Node,
+    /// That node's object and the pods on it.
+    NodeAndPods,
+    /// The objects of all nodes, but no pods.
+    Nodes,
+    /// Anything: the plugin is asked anew for every pod.
+    #[default]
+    Cluster,
+}
+
+/// What [`Score::normalize`] makes a score of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Normalization {
+    /// Nothing: raw scores are final.
+    None,
+    /// Equal scores become equal ones, and what a score becomes follows from which raw scores there are,
+    /// not from how many of each or their order: what scales by the extremes is such.
+    ByValue,
+    /// Anything.
+    #[default]
+    Free,
+}
+
 /// What every plugin has: a name, and the events that may help pods it refused.
 pub trait Plugin: Send + Sync + 'static {
     /// The name under which it is registered and configured.
@@ -31,6 +63,18 @@ pub trait Plugin: Send + Sync + 'static {
     /// Whether such an event is worth another try of this pod.
     fn hint(&self, _pod: &PodInfo, _event: &ClusterEvent) -> Hint {
         Hint::Queue
+    }
+
+    /// What this plugin's answers for this pod depend on. By default on anything: correct for every
+    /// plugin, which then costs itself for every pod. It is asked for every decision, so it must be quick.
+    fn locality(&self, _pod: &PodInfo, _snapshot: &Snapshot) -> Locality {
+        Locality::Cluster
+    }
+
+    /// Whether two pods of equal content are alike for this plugin: to be written by one that is local
+    /// and looks at more of a pod than its content (see [`Locality`]), say at annotations.
+    fn same_content(&self, _one: &PodInfo, _other: &PodInfo) -> bool {
+        true
     }
 }
 
@@ -192,6 +236,12 @@ pub trait Score: Plugin {
             }
         }
         Status::success()
+    }
+
+    /// What [`Score::normalize`] looks at. A local plugin that leaves this undecided is asked anew for
+    /// every pod.
+    fn normalization(&self) -> Normalization {
+        Normalization::Free
     }
 
     /// Brings the raw scores into `0..=100`. By default they are there already.

@@ -131,7 +131,38 @@ pub struct Profile {
     pub(crate) pre_bind: Vec<Arc<dyn PreBind>>,
     pub(crate) bind: Vec<Arc<dyn Bind>>,
     pub(crate) post_bind: Vec<Arc<dyn PostBind>>,
+    /// The plugins that take part in a decision, in order.
+    pub(crate) parts: Vec<Part>,
     hints: Vec<PluginHints>,
+}
+
+/// A plugin's part in a decision.
+#[derive(Clone)]
+pub(crate) struct Part {
+    pub(crate) plugin: Arc<dyn Plugin>,
+    pub(crate) pre_filter: Option<Arc<dyn PreFilter>>,
+    pub(crate) filter: Option<Arc<dyn Filter>>,
+    pub(crate) pre_score: Option<Arc<dyn PreScore>>,
+    pub(crate) score: Option<Weighted>,
+}
+
+impl Part {
+    fn of(weight: i64, set: &PointSet) -> Option<Self> {
+        let part = Self {
+            plugin: set.plugin.clone(),
+            pre_filter: set.pre_filter.clone(),
+            filter: set.filter.clone(),
+            pre_score: set.pre_score.clone(),
+            score: set.score.clone().map(|plugin| Weighted { plugin, weight }),
+        };
+        let idle = part.pre_filter.is_none() && part.filter.is_none();
+        (!idle || part.pre_score.is_some() || part.score.is_some()).then_some(part)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.plugin.name()
+    }
 }
 
 #[derive(Clone)]
@@ -200,6 +231,7 @@ impl Profile {
             permit: pick(&sets, |set| &set.permit),
             pre_bind: pick(&sets, |set| &set.pre_bind),
             post_bind: pick(&sets, |set| &set.post_bind),
+            parts: sets.iter().filter_map(|(weight, set)| Part::of(*weight, set)).collect(),
             hints: sets
                 .iter()
                 .map(|(_, set)| PluginHints { events: set.plugin.events(), plugin: set.plugin.clone() })

@@ -1,6 +1,6 @@
 //! What the plugins of one scheduling cycle tell each other.
 
-use std::any::Any;
+use std::{any::Any, sync::Arc};
 
 /// A value that a plugin keeps in the [`CycleState`]; implemented for every type that can be cloned.
 pub trait StateData: Any + Send + Sync {
@@ -38,21 +38,26 @@ impl<T: Any + Clone + Send + Sync> StateData for T {
 /// assert_eq!(state.read::<Wanted>(), Some(&Wanted(3)));
 /// assert_eq!(state.clone().read::<u8>(), None);
 /// ```
-#[derive(Default)]
+///
+/// A clone shares its values with the original until one of the two changes them.
+#[derive(Clone, Default)]
 pub struct CycleState {
     // A cycle has a handful of values: a list is quicker than any map.
-    entries: Vec<Box<dyn StateData>>,
+    entries: Arc<Entries>,
 }
 
-impl Clone for CycleState {
+#[derive(Default)]
+struct Entries(Vec<Box<dyn StateData>>);
+
+impl Clone for Entries {
     fn clone(&self) -> Self {
-        Self { entries: self.entries.iter().map(|entry| (**entry).duplicate()).collect() }
+        Self(self.0.iter().map(|entry| (**entry).duplicate()).collect())
     }
 }
 
 impl std::fmt::Debug for CycleState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CycleState({} values)", self.entries.len())
+        write!(f, "CycleState({} values)", self.entries.0.len())
     }
 }
 
@@ -61,22 +66,23 @@ impl CycleState {
     pub fn write<T: Any + Clone + Send + Sync>(&mut self, value: T) {
         match self.modify::<T>() {
             Some(slot) => *slot = value,
-            None => self.entries.push(Box::new(value)),
+            None => Arc::make_mut(&mut self.entries).0.push(Box::new(value)),
         }
     }
 
     /// The value of a type.
     pub fn read<T: Any>(&self) -> Option<&T> {
-        self.entries.iter().find_map(|entry| (**entry).any().downcast_ref())
+        self.entries.0.iter().find_map(|entry| (**entry).any().downcast_ref())
     }
 
     /// The value of a type, to change.
     pub fn modify<T: Any>(&mut self) -> Option<&mut T> {
-        self.entries.iter_mut().find_map(|entry| (**entry).any_mut().downcast_mut())
+        let place = self.entries.0.iter().position(|entry| (**entry).any().is::<T>())?;
+        Arc::make_mut(&mut self.entries).0.get_mut(place).and_then(|entry| (**entry).any_mut().downcast_mut())
     }
 
     /// Whether nothing is kept.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.0.is_empty()
     }
 }

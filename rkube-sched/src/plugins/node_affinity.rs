@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, MAX_NODE_SCORE,
-        Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource, Score, Status, Subject,
-        default_normalize,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        MAX_NODE_SCORE, Normalization, Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource,
+        Score, Status, Subject, default_normalize,
     },
     matching::{CompiledTerm, CompiledTerms, required_node_names},
     snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
@@ -121,6 +121,10 @@ impl Plugin for NodeAffinity {
             _ => Hint::Queue,
         }
     }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::Node
+    }
 }
 
 impl PreFilter for NodeAffinity {
@@ -185,6 +189,10 @@ impl Score for NodeAffinity {
     fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {
         default_normalize(MAX_NODE_SCORE, false, scores);
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::ByValue
     }
 }
 

@@ -3,10 +3,10 @@
 use crate::{
     engine::Candidates,
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
-        PointSet, Points, Resource, Status, Subject,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        Plugin, PointSet, Points, Resource, Status, Subject,
     },
-    snapshot::{NodeView, PodInfo, node_of},
+    snapshot::{NodeView, PodInfo, Snapshot, node_of},
 };
 
 /// The plugin's name.
@@ -37,6 +37,10 @@ impl Plugin for NodeName {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::Node
     }
 }
 

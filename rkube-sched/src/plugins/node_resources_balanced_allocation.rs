@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 use crate::{
     allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
     framework::{
-        Args, ConfigError, CycleState, Handle, Interest, MAX_NODE_SCORE, Plugin, PointSet, Points, PreScore,
-        Score, Status,
+        Args, ConfigError, CycleState, Handle, Interest, Locality, MAX_NODE_SCORE, Normalization, Plugin,
+        PointSet, Points, PreScore, Score, Status,
     },
-    snapshot::{NodeSet, NodeView, PodInfo},
+    snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -86,6 +86,10 @@ impl Plugin for BalancedAllocation {
     fn events(&self) -> Vec<Interest> {
         Vec::new()
     }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::NodeAndPods
+    }
 }
 
 impl PreScore for BalancedAllocation {
@@ -124,6 +128,10 @@ impl Score for BalancedAllocation {
                 score_of(resources.map(|((has, requested), amount)| (has[row], requested[row], *amount)));
         }
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::None
     }
 }
 

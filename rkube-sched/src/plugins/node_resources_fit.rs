@@ -8,9 +8,9 @@ use crate::{
     allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
     engine::Candidates,
     framework::{
-        Actions, Args, ClusterEvent, Code, ConfigError, CycleState, Filter, Handle, Hint, Interest,
-        MAX_NODE_SCORE, Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource, Score, Status,
-        Subject, is_own_update,
+        Actions, Args, ClusterEvent, Code, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        MAX_NODE_SCORE, Normalization, Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource,
+        Score, Status, Subject, is_own_update,
     },
     snapshot::{Column, NodeSet, NodeView, PodInfo, Requests, Snapshot, is_extended, node_of},
 };
@@ -282,6 +282,10 @@ impl Plugin for NodeResourcesFit {
             _ => Hint::Queue,
         }
     }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::NodeAndPods
+    }
 }
 
 /// Whether a pod that shrank gives back something that is wanted.
@@ -402,6 +406,10 @@ impl Score for NodeResourcesFit {
             }));
         }
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::None
     }
 }
 

@@ -6,10 +6,10 @@ use rkube_api::helpers::taints::tolerated;
 use crate::{
     engine::Candidates,
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
-        PointSet, Points, Resource, Status, Subject, is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        Plugin, PointSet, Points, Resource, Status, Subject, is_own_update,
     },
-    snapshot::{NodeView, PodInfo},
+    snapshot::{NodeView, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -54,6 +54,10 @@ impl Plugin for NodeUnschedulable {
             Subject::Pod { .. } => is_own_update(pod, event).into(),
             _ => Hint::Queue,
         }
+    }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::Node
     }
 }
 

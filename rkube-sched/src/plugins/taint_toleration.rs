@@ -7,9 +7,9 @@ use rkube_api::helpers::taints::{effect, keeps_pods_away, tolerated, untolerated
 use crate::{
     engine::Candidates,
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, MAX_NODE_SCORE,
-        Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject, default_normalize,
-        is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        MAX_NODE_SCORE, Normalization, Plugin, PointSet, Points, PreScore, Resource, Score, Status, Subject,
+        default_normalize, is_own_update,
     },
     snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
 };
@@ -70,6 +70,10 @@ impl Plugin for TaintToleration {
             _ => Hint::Queue,
         }
     }
+
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        Locality::Node
+    }
 }
 
 impl Filter for TaintToleration {
@@ -121,6 +125,10 @@ impl Score for TaintToleration {
     fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {
         default_normalize(MAX_NODE_SCORE, true, scores);
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::ByValue
     }
 }
 

@@ -46,6 +46,11 @@ impl Nominator {
         self.by_node.get(node).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// The nodes where room is held, in no particular order.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.by_node.keys().map(|node| &**node)
+    }
+
     /// Whether no room is held anywhere.
     pub fn is_empty(&self) -> bool {
         self.by_node.is_empty()

@@ -17,6 +17,7 @@
 //! ```
 
 mod columns;
+mod content;
 mod interner;
 mod log;
 mod pod;
@@ -132,9 +133,41 @@ pub struct Snapshot {
     entries: Vec<Option<Entry>>,
     free_entries: Vec<u32>,
     log: DirtyLog,
+    lineage: Lineage,
+}
+
+/// Tells a snapshot from its clones, whose logs go on differently.
+#[derive(Debug, Default)]
+pub(crate) struct Lineage(Arc<()>);
+
+impl Clone for Lineage {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Lineage {
+    /// A mark to know the snapshot by.
+    pub(crate) fn mark(&self) -> Arc<()> {
+        self.0.clone()
+    }
+
+    /// Whether the mark is this snapshot's.
+    pub(crate) fn is(&self, mark: &Arc<()>) -> bool {
+        Arc::ptr_eq(&self.0, mark)
+    }
 }
 
 impl Snapshot {
+    /// Numbers of nodes are below this.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(crate) fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
     /// The nodes that are there, in a repeatable order.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes

@@ -9,7 +9,7 @@ use rkube_api::{
     helpers::pod::{conditions_of, priority},
 };
 
-use super::Requests;
+use super::{Requests, content};
 use crate::{
     framework::DEFAULT_SCHEDULER,
     matching::{HostPort, PodTerms},
@@ -35,6 +35,8 @@ pub struct PodInfo {
     pub ports: Box<[HostPort]>,
     /// The pod.
     pub pod: Arc<Pod>,
+    /// A hash of its content: see [`PodInfo::same_content`].
+    content: u64,
 }
 
 fn uid_of(pod: &Pod) -> Uid {
@@ -48,11 +50,13 @@ fn uid_of(pod: &Pod) -> Uid {
 impl PodInfo {
     /// Looks at a pod.
     pub fn new(pod: Arc<Pod>) -> Self {
+        let requests = Requests::of_pod(&pod);
         Self {
             uid: uid_of(&pod),
             key: ObjectKey::of(&*pod),
             priority: priority(&pod),
-            requests: Requests::of_pod(&pod),
+            content: content::hash(&pod, &requests),
+            requests,
             terms: PodTerms::of(&pod).map(Arc::new),
             ports: HostPort::of(&pod),
             pod,
@@ -63,6 +67,19 @@ impl PodInfo {
     pub fn labels(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.pod.metadata.labels.as_ref().unwrap_or(&NONE)
+    }
+
+    /// Equal for pods of equal content, and mostly different for others.
+    pub(crate) fn content_hash(&self) -> u64 {
+        self.content
+    }
+
+    /// Whether two pods ask the same of a node: resources, node name, node selector and affinity,
+    /// tolerations, host ports, images. What they are called and labelled does not count.
+    pub fn same_content(&self, other: &Self) -> bool {
+        self.content == other.content
+            && self.requests == other.requests
+            && content::same(&self.pod, &other.pod)
     }
 
     /// The pod's spec, if it has one.

@@ -1,0 +1,174 @@
+//! A decision through a class.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use smallvec::SmallVec;
+
+use super::{Classes, class::Class};
+use crate::{
+    engine::{Candidates, Decision, Engine, Outcome, Placement, Prepared},
+    framework::{CycleState, Filter, Profile, Weighted},
+    snapshot::{NodeId, NodeSet, PodInfo},
+};
+
+/// Why a class does not settle a decision.
+enum Pass {
+    /// It is for the plain engine.
+    Plain,
+    /// And the class is of no use any more.
+    Broken,
+}
+
+/// The names of plugins that have nothing to filter.
+type Names = SmallVec<[&'static str; 8]>;
+
+impl Engine<'_> {
+    /// As [`Engine::decide`], with the same outcome for the same seed, by way of the pod's class.
+    /// `classes` is to be used with one snapshot only; given another, it begins anew.
+    pub fn decide_in(&self, classes: &mut Classes, pod: &Arc<PodInfo>, profile: &Arc<Profile>) -> Outcome {
+        // Where a plugin fails or panics, the plain engine asks again and says which.
+        let quick = catch_unwind(AssertUnwindSafe(|| self.quick(classes, pod, profile)));
+        match quick {
+            Ok(Some(outcome)) => outcome,
+            _ => self.decide(pod, profile),
+        }
+    }
+
+    fn quick(&self, classes: &mut Classes, pod: &Arc<PodInfo>, profile: &Arc<Profile>) -> Option<Outcome> {
+        if self.nominator.node_of(&pod.uid).is_some() {
+            return None;
+        }
+        // Out of the table while it is at work: a panic leaves nothing half done behind.
+        let mut class = classes.take(self.snapshot, pod, profile)?;
+        let outcome = self.by_class(&mut class, pod);
+        if !matches!(outcome, Err(Pass::Broken)) {
+            classes.put_back(class, self.snapshot.rows());
+        }
+        classes.hits += u64::from(outcome.is_ok());
+        outcome.ok()
+    }
+
+    fn by_class(&self, class: &mut Class, pod: &PodInfo) -> Result<Outcome, Pass> {
+        if class.count() == 0 {
+            return Err(Pass::Plain);
+        }
+        let mut state = class.plan.state.clone();
+        let skipped = self.pre_filter_others(class, pod, &mut state)?;
+        let crowded = self.crowded(class, pod, &state, &skipped);
+        class.set_feasible(&crowded, false).ok_or(Pass::Broken)?;
+        let decision = self.among_feasible(class, pod, &mut state, &skipped);
+        class.set_feasible(&crowded, true).ok_or(Pass::Broken)?;
+        Ok(Outcome { decision: decision?, state })
+    }
+
+    /// Runs PreFilter of the plugins that are not local; gives all that skip.
+    fn pre_filter_others(&self, class: &Class, pod: &PodInfo, state: &mut CycleState) -> Result<Names, Pass> {
+        let mut skipped = class.plan.skipped.clone();
+        for part in &class.plan.other_filters {
+            let Some(plugin) = &part.pre_filter else { continue };
+            let answer = plugin.pre_filter(state, pod, self.snapshot);
+            if answer.status.is_skip() {
+                skipped.push(part.name());
+            } else if !answer.status.is_success() || answer.nodes.is_some() {
+                return Err(Pass::Plain);
+            }
+        }
+        Ok(skipped)
+    }
+
+    /// The feasible nodes where room is held for others without which the pod would fit.
+    fn crowded(&self, class: &Class, pod: &PodInfo, state: &CycleState, skipped: &Names) -> Vec<NodeId> {
+        if self.nominator.is_empty() {
+            return Vec::new();
+        }
+        let prepared = Prepared::new(&class.profile, None, skipped);
+        let held = self.nominator.nodes().filter_map(|name| self.snapshot.find(name));
+        let mut crowded: Vec<NodeId> = held
+            .filter(|id| class.is_feasible(*id))
+            .filter(|id| {
+                let node = self.snapshot.view(*id);
+                !self.filter_beside_nominated(node, pod, &prepared, state).is_success()
+            })
+            .collect();
+        crowded.sort_unstable();
+        crowded
+    }
+
+    fn among_feasible(
+        &self,
+        class: &Class,
+        pod: &PodInfo,
+        state: &mut CycleState,
+        skipped: &Names,
+    ) -> Result<Decision, Pass> {
+        let speaks = |filter: &&Arc<dyn Filter>| !skipped.contains(&filter.name());
+        let filters = class.plan.other_filters.iter().filter_map(|part| part.filter.as_ref());
+        let filters: SmallVec<[_; 4]> = filters.filter(speaks).collect();
+        if class.count() == 0 {
+            return Err(Pass::Plain);
+        }
+        if filters.is_empty() && class.plan.other_scores.is_empty() {
+            return self.best_of(class);
+        }
+        let mut nodes = Candidates::new(self.snapshot, class.ids());
+        for filter in filters {
+            nodes.plugin = filter.name();
+            filter.filter_all(state, pod, &mut nodes);
+        }
+        if nodes.is_empty() || nodes.error.is_some() {
+            return Err(Pass::Plain);
+        }
+        let ids = nodes.ids;
+        let scores = match ids.len() {
+            // The only one is not scored.
+            1 => SmallVec::new(),
+            _ => self.pre_score_others(class, pod, state, &ids)?,
+        };
+        if scores.is_empty() && ids.len() == class.count() {
+            return self.best_of(class);
+        }
+        let mut totals = if ids.len() == 1 { Some(vec![0]) } else { class.totals_among(&ids) };
+        let totals = totals.as_mut().ok_or(Pass::Plain)?;
+        let set = NodeSet::new(self.snapshot, &ids);
+        for score in scores {
+            self.add_score(score, pod, state, set, totals).map_err(|_| Pass::Plain)?;
+        }
+        Ok(self.choose(&ids, totals))
+    }
+
+    /// Runs PreScore of the plugins that are not local; gives those that do not skip.
+    fn pre_score_others<'c>(
+        &self,
+        class: &'c Class,
+        pod: &PodInfo,
+        state: &mut CycleState,
+        ids: &[NodeId],
+    ) -> Result<SmallVec<[&'c Weighted; 4]>, Pass> {
+        let mut scores = SmallVec::new();
+        for part in &class.plan.other_scores {
+            if let Some(plugin) = &part.pre_score {
+                let status = plugin.pre_score(state, pod, NodeSet::new(self.snapshot, ids));
+                if status.is_skip() {
+                    continue;
+                }
+                if !status.is_success() {
+                    return Err(Pass::Plain);
+                }
+            }
+            scores.extend(&part.score);
+        }
+        Ok(scores)
+    }
+
+    /// The choice among all feasible nodes, when no plugin has more to say.
+    fn best_of(&self, class: &Class) -> Result<Decision, Pass> {
+        let best = class.best();
+        let place = if best.ties > 1 { self.rng.below(best.ties as usize) as u32 } else { 0 };
+        let node = class.pick(place).ok_or(Pass::Broken)?;
+        let score = if class.count() > 1 { best.score.into() } else { 0 };
+        Ok(Decision::Place(Placement { node, feasible: class.count(), score }))
+    }
+}

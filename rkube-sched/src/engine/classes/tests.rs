@@ -1,0 +1,184 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rkube_api::context::Rng;
+use serde_json::json;
+
+use crate::{
+    engine::{Classes, Decision, Engine},
+    framework::{
+        CycleState, Filter, Handle, Locality, Normalization, Plugin, Points, ProfileConfig, Profiles, Score,
+        Status, default_normalize,
+    },
+    queue::Nominator,
+    snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
+    testing::{as_node, pod},
+};
+
+/// A plugin from outside, local or not: full nodes are refused, emptier ones score higher.
+struct Custom(Locality);
+
+impl Plugin for Custom {
+    fn name(&self) -> &'static str {
+        "Custom"
+    }
+    fn locality(&self, _: &PodInfo, _: &Snapshot) -> Locality {
+        self.0
+    }
+}
+impl Filter for Custom {
+    fn filter(&self, _: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Status {
+        if node.pods().count() > 3 { Status::unschedulable("crowded") } else { Status::success() }
+    }
+}
+impl Score for Custom {
+    fn score(&self, _: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+        Ok(node.pods().count() as i64)
+    }
+    fn normalization(&self) -> Normalization {
+        Normalization::ByValue
+    }
+    fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {
+        default_normalize(100, true, scores);
+        Status::success()
+    }
+}
+
+fn profiles(custom: Option<Locality>) -> Profiles {
+    let mut registry = crate::plugins::all();
+    let mut config = ProfileConfig::standard();
+    if let Some(locality) = custom {
+        registry.add("Custom", move |_, _| Ok(Points::of(Custom(locality)).filter().score().done())).unwrap();
+        config = config.with("Custom", 2);
+    }
+    Profiles::build(&[config], &registry, &Handle::default()).unwrap()
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    SetNode { node: u8, cpu: u8, zone: u8, taint: u8, cordoned: bool },
+    RemoveNode(u8),
+    RemovePod(u8),
+    Nominate(u8, u8),
+    Decide(u8),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let node = (0..9u8, 0..9u8, 0..3u8, 0..4u8, prop::bool::weighted(0.1));
+    let step = prop_oneof![
+        3 => node.prop_map(|(node, cpu, zone, taint, cordoned)| {
+            Step::SetNode { node, cpu, zone, taint, cordoned }
+        }),
+        1 => (0..9u8).prop_map(Step::RemoveNode),
+        2 => (0..60u8).prop_map(Step::RemovePod),
+        1 => (0..6u8, 0..9u8).prop_map(|(pod, node)| Step::Nominate(pod, node)),
+        14 => (0..6u8).prop_map(Step::Decide),
+    ];
+    prop::collection::vec(step, 0..80)
+}
+
+fn set_node(snapshot: &mut Snapshot, node: u8, cpu: u8, zone: u8, taint: u8, cordoned: bool) {
+    let effect = ["NoSchedule", "PreferNoSchedule", "PreferNoSchedule"];
+    let taints: Vec<_> = (0..taint)
+        .map(|index| json!({"key": format!("k{index}"), "effect": effect[usize::from(2 - index)]}))
+        .collect();
+    snapshot.set_node(as_node(json!({
+        "metadata": {"name": format!("n{node}"), "labels": {"zone": zone.to_string()}},
+        "spec": {"taints": taints, "unschedulable": cordoned},
+        "status": {"allocatable": {"cpu": cpu.to_string(), "memory": "8Gi", "pods": "5"}}
+    })));
+}
+
+/// Six kinds of pods.
+fn of_kind(kind: u8, name: &str) -> PodInfo {
+    let zone = json!({"matchExpressions": [{"key": "zone", "operator": "In", "values": ["1"]}]});
+    let asks = |cpu: &str| json!([{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}}]);
+    let spec = match kind {
+        0 => json!({"containers": asks("1")}),
+        1 => json!({"containers": asks("500m"), "nodeSelector": {"zone": "2"}}),
+        2 => json!({"containers": asks("1"), "affinity": {"nodeAffinity": {
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 3, "preference": zone}]
+        }}}),
+        3 => json!({"containers": asks("1"), "tolerations": [{"operator": "Exists"}]}),
+        4 => json!({"containers": [{"name": "c"}], "priority": 7}),
+        _ => json!({"containers": asks("2"), "tolerations": [{"key": "k1", "operator": "Exists"}]}),
+    };
+    pod(name, spec)
+}
+
+fn agree(steps: &[Step], custom: Option<Locality>, seed: u64) -> Result<(), TestCaseError> {
+    let profiles = profiles(custom);
+    let (mut snapshot, mut nominator) = (Snapshot::default(), Nominator::default());
+    let mut classes = Classes::default();
+    let mut count = 0;
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::SetNode { node, cpu, zone, taint, cordoned } => {
+                set_node(&mut snapshot, *node, *cpu, *zone, *taint, *cordoned);
+            }
+            Step::RemoveNode(node) => drop(snapshot.remove_node(&format!("n{node}"))),
+            Step::RemovePod(number) => drop(snapshot.remove_pod(&format!("uid-p{number}"))),
+            Step::Nominate(kind, node) => {
+                nominator.nominate(Arc::new(of_kind(*kind, &format!("held{kind}"))), &format!("n{node}"));
+            }
+            Step::Decide(kind) => {
+                let pod = Arc::new(of_kind(*kind, &format!("p{count}")));
+                count += 1;
+                let profile = profiles.of(&pod).unwrap();
+                let engine = |rng| Engine { snapshot: &snapshot, nominator: &nominator, rng };
+                let (one, other) = (Rng::seeded(seed + at as u64), Rng::seeded(seed + at as u64));
+                let plain = engine(&one).decide(&pod, profile).decision;
+                let quick = engine(&other).decide_in(&mut classes, &pod, profile).decision;
+                prop_assert_eq!(format!("{plain:?}"), format!("{quick:?}"));
+                if let Decision::Place(placement) = quick {
+                    let node = snapshot.view(placement.node).name().to_owned();
+                    snapshot.assume(PlacedPod::from(&*pod), &node);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn classes_decide_as_the_plain_engine_does(steps in steps(), seed in 0..1000u64) {
+        agree(&steps, None, seed)?;
+    }
+
+    #[test]
+    fn so_they_do_beside_a_plugin_from_outside(
+        steps in steps(),
+        seed in 0..1000u64,
+        locality in prop::sample::select(vec![Locality::NodeAndPods, Locality::Cluster]),
+    ) {
+        agree(&steps, Some(locality), seed)?;
+    }
+}
+
+#[test]
+fn equal_pods_share_a_class_and_their_number_is_bounded() {
+    let profiles = profiles(None);
+    let mut snapshot = Snapshot::default();
+    for node in 0..4 {
+        set_node(&mut snapshot, node, 8, 1, 0, false);
+    }
+    let (nominator, rng, mut classes) = (Nominator::default(), Rng::seeded(1), Classes::default());
+    let engine = Engine { snapshot: &snapshot, nominator: &nominator, rng: &rng };
+    for index in 0..10 {
+        let pod = Arc::new(of_kind(0, &format!("p{index}")));
+        engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap());
+    }
+    assert_eq!((classes.len(), classes.hits()), (1, 9));
+    for index in 0..1200 {
+        let spec = json!({"containers": [{"name": "c", "image": format!("i{}", index / 2)}]});
+        let pod = Arc::new(pod(&format!("q{index}"), spec));
+        engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap());
+    }
+    assert_eq!(classes.len(), 512);
+    // A snapshot's copy goes its own way.
+    let copy = snapshot.clone();
+    let engine = Engine { snapshot: &copy, ..engine };
+    engine.decide_in(&mut classes, &Arc::new(of_kind(0, "r")), profiles.iter().next().unwrap());
+    assert_eq!(classes.len(), 0);
+}

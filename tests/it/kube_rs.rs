@@ -87,10 +87,11 @@ async fn a_reflector_follows_and_an_error_is_a_status() {
     let pods: Api<Pod> = Api::namespaced(cluster.kube_client(), "default");
     let (reader, writer) = reflector::store();
     let stream = watcher(pods.clone(), watcher::Config::default().streaming_lists());
-    let mut changes = std::pin::pin!(reflector(writer, stream).applied_objects());
+    let mut changes = std::pin::pin!(reflector(writer, stream));
     pods.create(&PostParams::default(), &rkube::pod("web", "nginx")).await.unwrap();
-    while let Some(pod) = changes.try_next().await.unwrap() {
-        if rkube::is_ready(&pod) {
+    // The reader shows what it was told at first only when all of that has come.
+    while changes.try_next().await.unwrap().is_some() {
+        if reader.state().iter().any(|pod| rkube::is_ready(pod)) {
             break;
         }
     }

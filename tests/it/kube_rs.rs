@@ -7,7 +7,6 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams},
     runtime::{
-        WatchStreamExt,
         controller::{Action, Controller},
         reflector, watcher,
     },

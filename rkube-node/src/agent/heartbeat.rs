@@ -1,8 +1,8 @@
 //! Registration, leases and node status: one set of timers for all nodes of a pool.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
@@ -38,6 +38,8 @@ enum BeatError {
     Api(#[from] ApiError),
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
+    #[error("the check panicked")]
+    Panicked,
 }
 
 /// Spreads nodes over a period: the fraction of it after which the node's turn is.
@@ -84,7 +86,8 @@ impl Pool {
             state.checking = true;
             self.next_regular(&member.name, &mut state, at)
         };
-        let outcome = self.check(&member).await;
+        let outcome = AssertUnwindSafe(self.check(&member)).catch_unwind().await;
+        let outcome = outcome.unwrap_or(Err(BeatError::Panicked));
         member.state.lock().checking = false;
         if let Err(error) = &outcome {
             tracing::debug!(node = %member.name, %error, "a node's check is tried again");
@@ -112,17 +115,41 @@ impl Pool {
     }
 
     async fn check(&self, member: &Arc<Member>) -> Result<(), BeatError> {
-        let health = member.runtime.health().await;
+        let mut health = self.ask(async { member.runtime.health().await }).await;
         self.register(member, &health).await?;
+        let mut listed = Ok(());
         if health.is_ok() && !member.state.lock().recovered {
-            for found in member.runtime.pods().await? {
-                self.on_found(member, &found);
+            match self.ask(async { member.runtime.pods().await }).await {
+                Ok(all) => {
+                    all.iter().for_each(|found| self.on_found(member, found));
+                    member.state.lock().recovered = true;
+                }
+                Err(error) => {
+                    health = Err(error.clone());
+                    listed = Err(error);
+                }
             }
-            member.state.lock().recovered = true;
         }
+        // The agent is alive whatever its runtime is: the lease says the one, the status the other.
         self.renew(member).await?;
         self.report_node(member, &health).await?;
-        Ok(())
+        Ok(listed?)
+    }
+
+    /// Asks a runtime something. No answer in the time between two renewals, or a panic, is an answer too:
+    /// the runtime is down.
+    async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let limit = self.config.lease / 4;
+        let answer = tokio::time::timeout(limit, AssertUnwindSafe(question).catch_unwind()).await;
+        let down = |message| Err(RuntimeError::Unavailable { message });
+        match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => down("it panicked when asked".into()),
+            Err(_) => down(format!("no answer within {} s", limit.as_secs_f32())),
+        }
     }
 
     fn facts<'a>(&self, member: &'a Member, health: &'a Result<(), RuntimeError>) -> Facts<'a> {

@@ -1,7 +1,8 @@
 //! The workers: observe a pod, plan, act, report, until there is nothing to do.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use rkube_api::{
     client::{Api, DeleteParams, EventKind, PostParams},
@@ -40,18 +41,23 @@ enum Next {
 }
 
 impl Pool {
-    /// One worker.
+    /// One worker. A panic on the way (a runtime's, say) is its pod's affair: others are worked on, and it
+    /// is tried again.
     pub(super) async fn work(self: Arc<Self>) {
         while let Some(uid) = self.queue.next().await {
-            match self.sync(&uid).await {
-                Ok(next) => {
+            match AssertUnwindSafe(self.sync(&uid)).catch_unwind().await {
+                Ok(Ok(next)) => {
                     self.queue.forget(&uid);
                     if let Next::After(wait) = next {
                         self.queue.add_after(uid.clone(), wait);
                     }
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::debug!(pod = %uid, %error, "a pod is tried again later");
+                    self.queue.add_rate_limited(uid.clone());
+                }
+                Err(_) => {
+                    tracing::error!(pod = %uid, "the work on a pod panicked");
                     self.queue.add_rate_limited(uid.clone());
                 }
             }

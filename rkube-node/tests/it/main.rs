@@ -3,6 +3,7 @@
 
 mod agent;
 mod conformance;
+mod contained;
 mod model;
 mod plan;
 mod properties;

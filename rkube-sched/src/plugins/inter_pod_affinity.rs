@@ -17,11 +17,11 @@ use serde::Deserialize;
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Plugin, PointSet, Points, Resource,
-        Subject, is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Locality, Plugin, PointSet, Points,
+        Resource, Subject, is_own_update,
     },
     matching::{PodTerm, PodTerms},
-    snapshot::{PlacedPod, PodInfo, node_of},
+    snapshot::{PlacedPod, PodInfo, Snapshot, node_of},
 };
 
 /// The plugin's name.
@@ -144,6 +144,12 @@ impl Plugin for InterPodAffinity {
             Subject::Node { new: Some(new), .. } => Self::hint_of_node(pod, new),
             _ => Hint::Queue,
         }
+    }
+
+    /// Where nobody has terms, there is nothing to ask.
+    fn locality(&self, pod: &PodInfo, snapshot: &Snapshot) -> Locality {
+        let nobody = pod.terms.is_none() && snapshot.nodes_with_terms().next().is_none();
+        if nobody { Locality::Node } else { Locality::Cluster }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Plugin,
-        PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
+        Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
     },
     matching::HostPort,
     snapshot::{NodeView, PodInfo, Snapshot, node_of},
@@ -46,6 +46,10 @@ impl Plugin for NodePorts {
             }
             _ => Hint::Queue,
         }
+    }
+
+    fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
+        if pod.ports.is_empty() { Locality::Node } else { Locality::NodeAndPods }
     }
 }
 
@@ -95,6 +99,9 @@ mod tests {
         let ask =
             |port| NodePorts.pre_filter(&mut CycleState::default(), &with_port("p", port), &snapshot).status;
         assert!(ask(json!({})).is_skip());
+        let locality = |port| NodePorts.locality(&with_port("p", port), &snapshot);
+        assert_eq!(locality(json!({})), Locality::Node);
+        assert_eq!(locality(json!({"hostPort": 1})), Locality::NodeAndPods);
         assert!(ask(json!({"hostPort": 1})).is_success());
     }
 

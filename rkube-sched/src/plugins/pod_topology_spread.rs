@@ -21,10 +21,10 @@ use serde::Deserialize;
 use self::{constraint::Constraint, defaults::Owners};
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Plugin, PointSet, Points, Resource,
-        Subject,
+        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Locality, Plugin, PointSet, Points,
+        Resource, Subject,
     },
-    snapshot::{PodInfo, node_of},
+    snapshot::{PodInfo, Snapshot, node_of},
 };
 
 /// The plugin's name.
@@ -238,6 +238,13 @@ impl Plugin for PodTopologySpread {
             Subject::Node { old, new } => self.hint_of_node(pod, old.as_deref(), new.as_deref()),
             _ => Hint::Queue,
         }
+    }
+
+    /// A pod that nothing is to spread can go anywhere.
+    fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
+        let unconstrained =
+            own(pod).is_empty() && (self.defaults.is_empty() || self.owners.selector(pod).is_everything());
+        if unconstrained { Locality::Node } else { Locality::Cluster }
     }
 }
 

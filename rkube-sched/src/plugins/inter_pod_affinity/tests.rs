@@ -252,3 +252,14 @@ fn hints_wake_only_pods_that_may_fit_now() {
     assert_eq!(plugin.hint(&beside, &ClusterEvent::node_added(node(json!({})))), Hint::Skip);
     assert_eq!(plugin.hint(&app("p", "web"), &ClusterEvent::node_added(node(json!({})))), Hint::Queue);
 }
+
+#[test]
+fn it_costs_nothing_where_nobody_has_terms() {
+    let mut snapshot = cluster();
+    place(&mut snapshot, [(app("x", "db"), "a")]);
+    assert_eq!(plugin().locality(&app("p", "web"), &snapshot), Locality::Node);
+    let choosy = demanding("p", "podAffinity", &[term("db", "zone")]);
+    assert_eq!(plugin().locality(&choosy, &snapshot), Locality::Cluster);
+    place(&mut snapshot, [(demanding("y", "podAntiAffinity", &[term("web", "zone")]), "b")]);
+    assert_eq!(plugin().locality(&app("p", "web"), &snapshot), Locality::Cluster);
+}

@@ -188,6 +188,10 @@ fn pods_of_a_service_are_spread_gently_by_default() {
     let nodes = NodeSet::new(&snapshot, snapshot.nodes());
     let stranger = labelled("p", json!({"app": "other"}), json!({}));
     assert!(plugin.pre_score(&mut CycleState::default(), &stranger, nodes).is_skip());
+    // Who is not to be spread is decided without a look at other nodes.
+    assert_eq!(plugin.locality(&stranger, &snapshot), Locality::Node);
+    assert_eq!(plugin.locality(&web("p"), &snapshot), Locality::Cluster);
+    assert_eq!(plugin.locality(&spread(json!({})), &snapshot), Locality::Cluster);
 }
 
 #[test]

@@ -2,9 +2,9 @@
 //!
 //! Without arguments it runs on a cluster in this process and shows that it works. With `--kubeconfig FILE`
 //! the same controller runs on that cluster until Ctrl-C.
-#![allow(clippy::print_stdout, reason = "it talks to a person")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use clap::Parser;
@@ -78,7 +78,17 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     match Arguments::parse().kubeconfig {
         Some(path) => remote(path).await,
         None => demonstrate().await,

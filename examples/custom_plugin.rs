@@ -1,6 +1,8 @@
 //! A scheduler plugin of your own: among the nodes that fit, pods go to the cheapest, by a label of the
 //! node; a pod can say what it is willing to pay at most.
-#![allow(clippy::print_stdout, reason = "it talks to a person")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
+
+use std::process::ExitCode;
 
 use std::collections::BTreeMap;
 
@@ -59,7 +61,17 @@ fn nodes(name: &str, count: u32, price: &str) -> NodeGroup {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::default();
     config.plugins.add(NAME, |_args, _handle| Ok(Points::of(Price).filter().score().done()))?;
     // It outweighs what spreads pods evenly.

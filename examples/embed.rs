@@ -1,5 +1,7 @@
 //! A cluster inside a program: create, watch, wait, stop.
-#![allow(clippy::print_stdout, reason = "it talks to a person")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
+
+use std::process::ExitCode;
 
 use futures::StreamExt;
 use rkube::{
@@ -8,7 +10,17 @@ use rkube::{
 };
 
 #[tokio::main]
-async fn main() -> Result<(), rkube::Error> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), rkube::Error> {
     let cluster = Cluster::builder().nodes(3).start().await?;
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");

@@ -224,6 +224,9 @@ def errors_read_like_kubernetes():
     contains(kubectl("apply", "-f", "-", stdin="kind: Pod\napiVersion: v1\nmetadata: {name: a}\nspec: {}", fails=True),
              "spec.containers", "Required value")
     contains(kubectl("apply", "-f", "-", stdin="{not yaml", fails=True), "error")
+    wrong = WEB.replace("replicas: 3", 'replicas: "3"')
+    contains(kubectl("apply", "--validate=false", "-f", "-", stdin=wrong, fails=True),
+             "cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32")
     kubectl("create", "-f", "-", stdin="kind: Lamp\napiVersion: v1\nmetadata: {name: a}", fails=True)
 
 
@@ -283,7 +286,24 @@ def strangers_and_large_bodies():
     manifest = json.dumps({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "large"}, "data": {"a": large}})
     error = kubectl("create", "-f", "-", stdin=manifest, fails=True)
     contains(error, "too large")
+    # Both send the whole body before they read anything.
+    config_map = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="large"), data={"a": large})
+    try:
+        client.CoreV1Api().create_namespaced_config_map("default", config_map)
+        raise AssertionError("a body of 4 MiB went through")
+    except ApiException as error:
+        assert (error.status, json.loads(error.body)["reason"]) == (413, "RequestEntityTooLarge"), error
+    code, status = request("/api/v1/namespaces/default/configmaps", token="wrong", data=manifest.encode())
+    assert (code, status["reason"]) == (401, "Unauthorized"), (code, status)
     contains(kubectl("get", "nodes"), "Ready")
+
+
+def failures_read_well():
+    command = [CLUSTER, "--listen", "192.0.2.1:1", "--kubeconfig", os.path.join(FOLDER, "other")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1, done
+    contains(done.stderr, "cannot listen on 192.0.2.1:1: ")
+    assert "Error" not in done.stderr and "{" not in done.stderr, done.stderr
 
 
 def stops_in_order(process):
@@ -313,6 +333,7 @@ def main():
             errors_read_like_kubernetes,
             python_client,
             strangers_and_large_bodies,
+            failures_read_well,
         ):
             step(check)
         step(lambda: stops_in_order(process))

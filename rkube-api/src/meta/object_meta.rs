@@ -20,6 +20,8 @@ use super::validation::{ErrorList, FieldError, FieldPath};
 
 /// All annotations of an object together may have this many bytes.
 pub const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
+/// Finalizer: the content of a namespace goes before it.
+pub const FINALIZER_KUBERNETES: &str = "kubernetes";
 /// Finalizer: dependents stay and lose their owner.
 pub const FINALIZER_ORPHAN: &str = "orphan";
 /// Finalizer: dependents go before the owner.
@@ -214,6 +216,27 @@ fn finalizers(finalizers: &[String], path: &FieldPath<'_>, errors: &mut ErrorLis
     }
 }
 
+/// Checks that finalizers are Kubernetes' own or qualified by a domain. Built-in kinds demand that;
+/// of custom resources the name alone is checked.
+#[must_use]
+pub fn validate_finalizers_qualified(meta: &ObjectMeta, path: &FieldPath<'_>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let path = path.child("finalizers");
+    for (i, finalizer) in meta.finalizers.iter().flatten().enumerate() {
+        check_finalizer_qualified(finalizer, &path.index(i), &mut errors);
+    }
+    errors
+}
+
+/// Checks that one finalizer is Kubernetes' own or qualified by a domain.
+pub(crate) fn check_finalizer_qualified(finalizer: &str, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    let standard = [FINALIZER_KUBERNETES, FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+    if !finalizer.contains('/') && !standard.contains(&finalizer) {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, finalizer, detail));
+    }
+}
+
 fn no_new_finalizers(new: &ObjectMeta, old: &ObjectMeta, path: &FieldPath<'_>, errors: &mut ErrorList) {
     let old: BTreeSet<&String> = old.finalizers.iter().flatten().collect();
     let extra: BTreeSet<&String> = new.finalizers.iter().flatten().filter(|f| !old.contains(f)).collect();
@@ -329,6 +352,18 @@ mod tests {
         );
         assert_eq!(errors[1], "metadata.ownerReferences[0].uid: Required value: must not be empty");
         assert!(errors[4].contains("Found \"true\" in references for K/n and K/n"));
+    }
+
+    #[test]
+    fn finalizers_are_standard_or_qualified() {
+        let mut m = meta();
+        m.finalizers =
+            Some(["kubernetes", "orphan", "foregroundDeletion", "a.io/b", "x"].map(Into::into).into());
+        let errors = validate_finalizers_qualified(&m, &FieldPath::new("metadata"));
+        assert_eq!(
+            errors.to_string(),
+            "metadata.finalizers[4]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"
+        );
     }
 
     #[test]

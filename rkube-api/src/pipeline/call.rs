@@ -150,7 +150,7 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::Future { requested, current } => {
             ApiError::VersionTooLarge { requested: requested.0, current: current.0 }
         }
-        StoreError::TooLarge { .. } => {
+        StoreError::TooLarge { .. } | StoreError::TooManyOperations { .. } => {
             ApiError::TooLarge { message: format!("Request entity too large: {error}") }
         }
         StoreError::NoSpace | StoreError::Unavailable(_) => {

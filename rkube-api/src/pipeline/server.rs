@@ -19,6 +19,7 @@ use crate::{
     client::Client,
     context::Context,
     error::ApiError,
+    meta::{ErrorList, FieldPath, object_meta::validate_field_manager},
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
     request::{ApiRequest, ApiResponse, Body, Credentials, Target, Transport, UserInfo, Verb},
@@ -270,6 +271,7 @@ impl Server {
             _ => 0,
         };
         let call = Call { server: self, user, verb, target, resource, options, user_agent, body_bytes };
+        check_field_manager(&call)?;
         if let Some(subresource) = call.subresource() {
             return self.subresource(&call, subresource, body).await;
         }
@@ -302,6 +304,20 @@ impl Server {
             }
         }
     }
+}
+
+/// 422 on a create or an update whose `fieldManager` is no name. A patch looks at it together with the
+/// options that only it has.
+fn check_field_manager(call: &Call<'_>) -> Result<(), ApiError> {
+    let options = match call.verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        _ => return Ok(()),
+    };
+    let mut errors = ErrorList::new();
+    let manager = call.options.field_manager.as_deref().unwrap_or_default();
+    validate_field_manager(manager, &FieldPath::new("fieldManager"), &mut errors);
+    read::invalid_options_of(options, &errors)
 }
 
 /// What fits the resource's scope and verbs, or 404 and 405.

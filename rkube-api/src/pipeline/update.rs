@@ -22,23 +22,39 @@ use crate::{
 
 /// Replaces an object, its status, or creates it where the kind allows that.
 pub(crate) async fn update(call: &Call<'_>, body: Body, rules: &Rules<'_>) -> Result<ApiResponse, ApiError> {
-    let decode::Decoded { mut object, mut warnings } = decode::object(call, body)?;
+    let decode::Decoded { mut object, warnings: decoded } = decode::object(call, body)?;
     decode::place_replacement(call, &mut object)?;
     let sent = managed::sent(&mut object);
     let mut source = Replacement::new(call, object, sent);
-    match change(call, rules, &mut source, &mut warnings).await {
-        Err(ApiError::NotFound { .. })
-            if call.definition().strategy.create_on_update && call.subresource().is_none() =>
-        {
-            call.server.authorize_create(call).await?;
-            let Some(mut object) = source.object.take() else { return Err(call.not_found()) };
-            let meta = object.meta_mut();
-            (meta.uid, meta.resource_version) = (None, None);
-            let object = create::insert(call, object, Managed::Track(source.sent), &mut warnings).await?;
-            Ok(ApiResponse::Object { object: call.outgoing(object)?, code: 201, warnings })
-        }
-        result => Ok(ApiResponse::Object { object: call.outgoing(result?)?, code: 200, warnings }),
+    let creates = call.definition().strategy.create_on_update && call.subresource().is_none();
+    for _ in 0..ATTEMPTS {
+        let mut warnings = decoded.clone();
+        let (object, code) = match change(call, rules, &mut source, &mut warnings).await {
+            Err(ApiError::NotFound { .. }) if creates => {
+                match create_from(call, &source, &mut warnings).await {
+                    // Another create was faster: this is an update after all.
+                    Err(ApiError::AlreadyExists { .. }) => continue,
+                    result => (result?, 201),
+                }
+            }
+            result => (result?, 200),
+        };
+        return Ok(ApiResponse::Object { object: call.outgoing(object)?, code, warnings });
     }
+    Err(call.modified(call.name()))
+}
+
+/// Creates what an update did not find.
+async fn create_from(
+    call: &Call<'_>,
+    source: &Replacement,
+    warnings: &mut Vec<String>,
+) -> Result<Object, ApiError> {
+    call.server.authorize_create(call).await?;
+    let mut object = source.object.clone().ok_or_else(|| call.not_found())?;
+    let meta = object.meta_mut();
+    (meta.uid, meta.resource_version) = (None, None);
+    create::insert(call, object, Managed::Track(source.sent.clone()), warnings).await
 }
 
 /// The rules by which one kind of update goes: of the main resource, or of a subresource.

@@ -12,7 +12,7 @@ use crate::{
     fields::Schema,
     meta::{
         names::{NameCheck, name_is_subdomain},
-        object_meta::{validate_object_meta, validate_object_meta_update},
+        object_meta::{validate_finalizers_qualified, validate_object_meta, validate_object_meta_update},
         validation::{ErrorList, FieldPath},
     },
     object::{Kind, Object, ObjectError},
@@ -293,17 +293,35 @@ impl Definition {
     pub fn validate_create(&self, object: &Object) -> ErrorList {
         let check = self.strategy.validate_name.unwrap_or(name_is_subdomain);
         let namespaced = self.scope == Scope::Namespaced;
-        let mut errors = validate_object_meta(object.meta(), namespaced, check, &FieldPath::new("metadata"));
+        let path = FieldPath::new("metadata");
+        let mut errors = validate_object_meta(object.meta(), namespaced, check, &path);
+        errors.extend(self.validate_finalizers(object));
         for validate in self.strategy.validate.iter().chain(&self.strategy.validate_create) {
             errors.extend(validate(object));
         }
         errors
     }
 
+    /// All that is wrong with a change of the metadata.
+    pub fn validate_metadata_update(&self, object: &Object, old: &Object) -> ErrorList {
+        let path = FieldPath::new("metadata");
+        let mut errors = validate_object_meta_update(object.meta(), old.meta(), &path);
+        errors.extend(self.validate_finalizers(object));
+        errors
+    }
+
+    /// Custom resources may have finalizers without a domain.
+    fn validate_finalizers(&self, object: &Object) -> ErrorList {
+        match self.custom {
+            true => ErrorList::new(),
+            false => validate_finalizers_qualified(object.meta(), &FieldPath::new("metadata")),
+        }
+    }
+
     /// All that is wrong with a change: its metadata, what the kind's rules find in the new object and
     /// in the difference. The new object must carry the resourceVersion that it is to replace.
     pub fn validate_update(&self, object: &Object, old: &Object) -> ErrorList {
-        let mut errors = validate_object_meta_update(object.meta(), old.meta(), &FieldPath::new("metadata"));
+        let mut errors = self.validate_metadata_update(object, old);
         if let Some(validate) = &self.strategy.validate {
             errors.extend(validate(object));
         }
@@ -315,7 +333,7 @@ impl Definition {
 
     /// All that is wrong with a change of the status; [`Definition::validate_update`] does not run besides.
     pub fn validate_status_update(&self, object: &Object, old: &Object) -> ErrorList {
-        let mut errors = validate_object_meta_update(object.meta(), old.meta(), &FieldPath::new("metadata"));
+        let mut errors = self.validate_metadata_update(object, old);
         if let Some(validate) = self.status().and_then(|status| status.validate_update.as_ref()) {
             errors.extend(validate(object, old));
         }

@@ -9,7 +9,7 @@ use super::Handler;
 use crate::{
     error::ApiError,
     kinds::core::pod::{prepare_ephemeral_containers, validate_ephemeral_containers},
-    meta::{ErrorList, FieldPath, validate_object_meta_update},
+    meta::ErrorList,
     object::Object,
     pipeline::{Call, Rules, get, patch, update},
     registry::{Definition, Hook2},
@@ -48,7 +48,7 @@ static PREPARE: LazyLock<Hook2> = LazyLock::new(|| {
 });
 
 fn validate(definition: &Definition, new: &Object, old: &Object) -> ErrorList {
-    let mut errors = validate_object_meta_update(new.meta(), old.meta(), &FieldPath::new("metadata"));
+    let mut errors = definition.validate_metadata_update(new, old);
     if let Some(validate) = &definition.strategy.validate {
         errors.extend(validate(new));
     }

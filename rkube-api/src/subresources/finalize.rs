@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use super::Handler;
 use crate::{
     error::ApiError,
-    meta::{ErrorList, FieldPath, names, validate_object_meta_update},
+    meta::{ErrorList, FieldPath, names, object_meta::check_finalizer_qualified},
     object::Object,
     pipeline::{Call, Rules, update},
     registry::{Definition, Hook2},
@@ -37,14 +37,15 @@ static PREPARE: LazyLock<Hook2> = LazyLock::new(|| {
     })
 });
 
-fn validate(_: &Definition, new: &Object, old: &Object) -> ErrorList {
-    let mut errors = validate_object_meta_update(new.meta(), old.meta(), &FieldPath::new("metadata"));
+fn validate(definition: &Definition, new: &Object, old: &Object) -> ErrorList {
+    let mut errors = definition.validate_metadata_update(new, old);
     let spec = FieldPath::new("spec");
     let path = spec.child("finalizers");
     let namespace = new.as_kind::<Namespace>().and_then(|namespace| namespace.spec.as_ref());
     for (index, name) in namespace.and_then(|spec| spec.finalizers.as_ref()).into_iter().flatten().enumerate()
     {
         errors.push_messages(&path.index(index), name, names::qualified_name(name));
+        check_finalizer_qualified(name, &path.index(index), &mut errors);
     }
     errors
 }

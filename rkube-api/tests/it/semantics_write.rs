@@ -1,7 +1,8 @@
 //! Lines 19 to 33: writing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use k8s_openapi::api::{
@@ -10,7 +11,8 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, Service},
 };
 use rkube_api::{
-    client::{Api, DeleteParams, Patch, PatchParams, PostParams, Precondition},
+    admission::{Admission, AdmissionRequest, Operation},
+    client::{Api, Client, DeleteParams, Patch, PatchParams, PostParams, Precondition},
     error::ApiError,
     object::{Kind, Object},
     request::{ApiResponse, Body, FieldValidation, Options, Target, Verb},
@@ -473,4 +475,88 @@ async fn what_is_too_large_for_the_store_is_refused() {
     map.data = Some([("k".to_owned(), "x".repeat(2 << 20))].into());
     let (code, _) = refused(world.api().create(&PostParams::default(), map).await);
     assert!(code == 413 || code == 422, "{code}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizers_without_a_domain_are_refused() {
+    let world = World::new().await;
+    let wrong = "metadata.finalizers[1]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified";
+    let finalizers = Some(vec!["example.com/held".to_owned(), "x".to_owned()]);
+    let mut map = config_map("a");
+    map.metadata.finalizers = finalizers.clone();
+    let (code, message) = refused(world.api().create(&PostParams::default(), map).await);
+    assert_eq!((code, message), (422, format!("ConfigMap \"a\" is invalid: {wrong}")));
+    let mut map = (*make(&world, config_map("a")).await).clone();
+    map.metadata.finalizers = finalizers;
+    let (code, message) = refused(world.api().update(&PostParams::default(), map).await);
+    assert_eq!((code, message), (422, format!("ConfigMap \"a\" is invalid: {wrong}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_more_than_a_transaction_holds_is_too_large() {
+    let world = World::new().await;
+    let ports: Vec<Value> = (1..=130).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    let service = service("s", json!({"type": "NodePort", "ports": ports}));
+    let (code, message) = refused(world.api().create(&PostParams::default(), service).await);
+    assert_eq!(code, 413, "{message}");
+    assert!(message.starts_with("Request entity too large: a transaction of "), "{message}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_name_of_a_field_manager_is_checked_in_every_write() {
+    let world = World::new().await;
+    let map = make(&world, config_map("a")).await;
+    let by = |manager: &str| PostParams { field_manager: Some(manager.into()), ..PostParams::default() };
+    let long = by(&"x".repeat(129));
+    let wrong = |kind| {
+        format!("{kind}.meta.k8s.io \"\" is invalid: fieldManager: Too long: may not be more than 128 bytes")
+    };
+    assert_eq!(refused(world.api().create(&long, config_map("b")).await), (422, wrong("CreateOptions")));
+    assert_eq!(refused(world.api().update(&long, (*map).clone()).await), (422, wrong("UpdateOptions")));
+    let (code, message) = refused(world.api().create(&by("a\tb"), config_map("b")).await);
+    assert_eq!(code, 422);
+    assert!(message.ends_with("invalid character U+0009 (at position 1)"), "{message}");
+    world.api().create(&by(&"x".repeat(128)), config_map("b")).await.unwrap();
+}
+
+/// Makes an object itself, once, while another create of it is under way.
+#[derive(Default)]
+struct Faster {
+    client: Mutex<Option<Client>>,
+}
+
+#[async_trait]
+impl Admission for Faster {
+    fn name(&self) -> &'static str {
+        "Faster"
+    }
+
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.operation() == Operation::Create && request.is("", "services")
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        let client = self.client.lock().unwrap().take();
+        if let Some(client) = client {
+            let api: Api<Service> = Api::namespaced(client, "default");
+            api.create(&PostParams::default(), service(request.name(), json!({"ports": [{"port": 80}]})))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn service(name: &str, spec: Value) -> Service {
+    from_json(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_put_whose_create_comes_second_is_an_update() {
+    let faster = Arc::new(Faster::default());
+    let world = World::with(|builder| builder.admit(faster.clone())).await;
+    *faster.client.lock().unwrap() = Some(world.client.clone());
+    let mine = service("s", json!({"ports": [{"port": 81}]}));
+    let put = world.api().update(&PostParams::default(), mine).await.unwrap();
+    assert_eq!(put.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port, 81);
+    assert!(faster.client.lock().unwrap().is_none(), "there was another create");
 }

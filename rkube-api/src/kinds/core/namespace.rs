@@ -5,13 +5,16 @@ use serde_json::json;
 
 use crate::{
     kinds::shared::{checks, items, text},
-    meta::{ErrorList, FieldError, FieldPath, names},
+    meta::{
+        ErrorList, FieldError, FieldPath, names,
+        object_meta::{FINALIZER_KUBERNETES, check_finalizer_qualified},
+    },
     registry::Definition,
     request::Verb,
 };
 
 /// The finalizer of a namespace's spec, held until its contents are gone.
-pub const FINALIZER: &str = "kubernetes";
+pub const FINALIZER: &str = FINALIZER_KUBERNETES;
 /// The label by which selectors can find a namespace by name.
 pub const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
@@ -84,10 +87,7 @@ fn validate(namespace: &Namespace) -> ErrorList {
     for finalizer in finalizers {
         if finalizer != FINALIZER {
             checks::qualified(finalizer, &path, &mut errors);
-            if !finalizer.contains('/') {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.push(FieldError::invalid(&path, finalizer, detail));
-            }
+            check_finalizer_qualified(finalizer, &path, &mut errors);
         }
     }
     errors

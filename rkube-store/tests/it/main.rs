@@ -11,6 +11,8 @@ mod basics;
 mod cold;
 mod faults;
 mod histories;
+mod liars;
+mod load;
 mod model;
 mod plain;
 mod suite;

@@ -13,7 +13,7 @@ use crate::cold::Toy;
 use crate::plain::Plain;
 
 /// Runs tasks on the threads that the test's runtime has.
-async fn spread(tasks: Vec<BoxFuture<'static, ()>>) {
+pub(crate) async fn spread(tasks: Vec<BoxFuture<'static, ()>>) {
     let mut running = tokio::task::JoinSet::new();
     for task in tasks {
         running.spawn(task);
@@ -22,8 +22,8 @@ async fn spread(tasks: Vec<BoxFuture<'static, ()>>) {
 }
 
 #[derive(Clone, Copy)]
-struct OfMemory {
-    cramped: bool,
+pub(crate) struct OfMemory {
+    pub(crate) cramped: bool,
 }
 
 #[async_trait]
@@ -44,7 +44,7 @@ impl suite::Harness for OfMemory {
     }
 }
 
-struct OfPlain;
+pub(crate) struct OfPlain;
 
 #[async_trait]
 impl suite::Harness for OfPlain {
@@ -61,7 +61,7 @@ impl suite::Harness for OfPlain {
 
 /// What a host does with a backend's driver.
 #[allow(clippy::disallowed_methods, reason = "a test has no context to spawn from")]
-fn drive(driver: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(driver);
 }
 async fn passes(harness: impl suite::Harness) {

@@ -5,7 +5,7 @@
 //! with a tick that tells what came before what. [`check`] then holds the whole against the promises of
 //! [`Store`](crate::Store). Because answers carry revisions, the order in which commits happened is known, and the check
 //! is exact: reads and commits are linearizable if each fits the state at its revision and no revision runs
-//! against time.
+//! against time. [`Load`] makes such histories: clients that do a bit of everything at once.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,6 +29,7 @@
 //! ```
 
 mod check;
+mod load;
 mod recorder;
 mod timeline;
 
@@ -38,6 +39,7 @@ use crate::{Committed, Conflict, Key, ListOptions, Page, Prefix, Read, Revision,
 
 use super::Text;
 pub use check::check;
+pub use load::Load;
 pub use recorder::Recorder;
 
 /// What happened. It begins with an empty store; each value that is written must be unique.

@@ -19,6 +19,8 @@ use crate::{
 pub struct Recorder {
     store: Arc<dyn Store<Text>>,
     log: Arc<Log>,
+    /// How many there were before this store.
+    crashes: usize,
 }
 
 #[derive(Default)]
@@ -36,7 +38,7 @@ impl Log {
 impl Recorder {
     /// In front of a new store.
     pub fn new(store: Arc<dyn Store<Text>>) -> Self {
-        Self { store, log: Arc::default() }
+        Self { store, log: Arc::default(), crashes: 0 }
     }
 
     /// Goes on with the store as it is after a crash.
@@ -44,7 +46,12 @@ impl Recorder {
     pub fn after_crash(&self, store: Arc<dyn Store<Text>>) -> Self {
         let tick = self.log.tick();
         self.log.history.lock().crashes.push(tick);
-        Self { store, log: self.log.clone() }
+        Self { store, log: self.log.clone(), crashes: self.crashes + 1 }
+    }
+
+    /// Whether the other one records the same history after a later crash.
+    pub(super) fn is_before(&self, other: &Self) -> bool {
+        self.crashes < other.crashes
     }
 
     /// What was recorded until now.

@@ -2,17 +2,19 @@
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Outcome, Place, cases, ensure, ensure_eq};
 use crate::testing::Text;
-use crate::{Change, Check, CommitError, Key, Prefix, Revision, Txn};
+use crate::{Change, Check, CommitError, Key, LeaseId, Prefix, Revision, Txn};
 
 cases! {
     revisions_strictly_increase: [1],
     one_of_many_racing_updates_wins_and_losers_see_the_winner: [2],
     one_of_many_racing_creates_wins: [2],
-    a_conflict_names_the_check_and_writes_nothing: [2, 16],
+    a_conflict_names_the_check_and_writes_nothing: [2],
+    an_error_means_that_nothing_was_written: [16],
     all_operations_of_a_transaction_share_one_revision: [7],
     checks_are_judged_on_the_state_before_the_operations: [],
     a_transaction_that_changes_nothing_takes_no_revision: [1],
@@ -107,6 +109,30 @@ async fn a_conflict_names_the_check_and_writes_nothing(place: &Place) -> Outcome
     }
     ensure_eq!(place.store.revision().await?, before, "the revision after conflicts");
     ensure!(place.store.get(&Key::new("a/3"), None).await?.entry.is_none(), "a conflict wrote something");
+    Ok(())
+}
+
+async fn an_error_means_that_nothing_was_written(place: &Place) -> Outcome {
+    let limit = place.store.limits().value_bytes;
+    let nobody = LeaseId(NonZeroU64::MIN.saturating_add(1 << 40));
+    for round in 0..20 {
+        let key = format!("a/{round}");
+        let refused = [
+            Txn::new().put(&*key, Text::new("x".repeat(limit + 1))),
+            Txn::new().put(&*key, Text::new("x")).remove(&*key),
+            Txn::new().put(&*key, Text::new("x")).put("a/leased", Text::new("x")).lease(nobody),
+            Txn::new().put(&*key, Text::new("x")).check(Check::Exists(Key::new("a/none"))),
+        ];
+        for txn in refused.into_iter().chain([Txn::new().put(&*key, Text::new("good"))]) {
+            let outcome = place.store.commit(txn).await;
+            let there = place.store.get(&Key::new(&*key), None).await?.entry;
+            match outcome {
+                Ok(_) => ensure!(there.is_some(), "{key}: acknowledged, but {there:?} is there"),
+                Err(CommitError::Unknown(_)) => {}
+                Err(error) => ensure!(there.is_none(), "{key}: {error}, but {there:?} is there"),
+            }
+        }
+    }
     Ok(())
 }
 

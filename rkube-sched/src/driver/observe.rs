@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod};
 use rkube_api::client::Change;
 use tokio::time::Instant;
 
@@ -92,10 +92,15 @@ impl Driver {
         let event = match change {
             Change::Added(node) => Some(ClusterEvent::node_added(node.clone())),
             Change::Deleted(node) => Some(ClusterEvent::node_deleted(node.clone())),
-            // A heartbeat alone is no news.
-            Change::Updated { old, new } => ClusterEvent::node_updated(old, new),
+            Change::Updated { old, new } => {
+                let event = ClusterEvent::node_updated(old, new);
+                // A heartbeat alone is no news. Images make no pod fit that did not, but count in scores.
+                if event.is_none() && images_of(old) == images_of(new) {
+                    return;
+                }
+                event
+            }
         };
-        let Some(event) = event else { return };
         match change {
             Change::Added(node) | Change::Updated { new: node, .. } => {
                 self.snapshot.set_node(node.clone());
@@ -104,8 +109,14 @@ impl Driver {
                 self.snapshot.remove_node(node.metadata.name.as_deref().unwrap_or_default());
             }
         }
-        self.queue.on_event(&event, Instant::now());
+        if let Some(event) = event {
+            self.queue.on_event(&event, Instant::now());
+        }
     }
+}
+
+fn images_of(node: &Node) -> &[ContainerImage] {
+    node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default()
 }
 
 /// The pod as it is once it has its node, which an assumed pod does not show yet.

@@ -119,16 +119,17 @@ impl<'p> Prepared<'p> {
         }
     }
 
-    /// A pod is on a node in thought.
-    fn add_pod(
+    /// A pod is on a node in thought (`by` is 1), or no longer (-1).
+    fn shift(
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        added: &PlacedPod,
+        moved: &PlacedPod,
         node: NodeView<'_>,
+        by: i64,
     ) -> Status {
         let mut tell = |&(name, plugin): &(&'static str, &dyn PreFilterExtensions)| {
-            let told = contained(name, "PreFilter", || plugin.add_pod(state, pod, added, node));
+            let told = contained(name, "PreFilter", || plugin.shift(state, pod, moved, node, by));
             told.unwrap_or_else(|status| status).from_plugin(name)
         };
         self.extensions.iter().map(&mut tell).find(|status| !status.is_success()).unwrap_or_default()
@@ -290,7 +291,7 @@ impl<'a> Engine<'a> {
         for other in held {
             let added = PlacedPod::from(&**other);
             overlay.add(added.clone());
-            let status = prepared.add_pod(&mut state, pod, &added, node.with(&overlay));
+            let status = prepared.shift(&mut state, pod, &added, node.with(&overlay), 1);
             if !status.is_success() {
                 return status;
             }

@@ -216,14 +216,14 @@ fn world()
         json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]),
         json!([{"key": "k", "value": "v", "effect": "PreferNoSchedule"}]),
     ]);
-    let node = (0..9i64, 0..9i64, 0..3u8, taints, prop::bool::weighted(0.1), 1..4u8);
-    let node = node.prop_map(|(cpu, memory, zone, taints, unschedulable, pods)| {
+    let node = (0..9i64, 0..9i64, 0..3u8, taints, prop::bool::weighted(0.1), 1..4u8, 0..9u32);
+    let node = node.prop_map(|(cpu, memory, zone, taints, unschedulable, pods, image)| {
         json!({
             "metadata": {"labels": {"zone": zone.to_string()}},
             "spec": {"taints": taints, "unschedulable": unschedulable},
             "status": {"allocatable": {
                 "cpu": cpu.to_string(), "memory": format!("{memory}Gi"), "pods": pods.to_string()
-            }}
+            }, "images": [{"names": ["i:latest"], "sizeBytes": image << 28}]}
         })
     });
     let nodes = prop::collection::vec(node, 0..12);
@@ -232,7 +232,7 @@ fn world()
 
 fn spec() -> impl Strategy<Value = serde_json::Value> {
     let container = prop_oneof![
-        Just(json!({"name": "c"})),
+        Just(json!({"name": "c", "image": "i"})),
         (0..5i64, 0..5i64).prop_map(|(cpu, memory)| json!({
             "name": "c", "resources": {"requests": {"cpu": cpu.to_string(), "memory": format!("{memory}Gi")}}
         })),

@@ -110,7 +110,7 @@ pub trait PreFilter: Plugin {
     /// Refuses the pod, narrows the nodes down, or prepares state for Filter.
     fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> PreFiltered;
 
-    /// What to do when a what-if run adds or removes a pod, if the prepared state depends on other pods.
+    /// What to do when a what-if run moves a pod, if the prepared state depends on other pods.
     fn extensions(&self) -> Option<&dyn PreFilterExtensions> {
         None
     }
@@ -118,17 +118,14 @@ pub trait PreFilter: Plugin {
 
 /// Keeps the state of a [`PreFilter`] true while a what-if run moves pods (preemption, nominated pods).
 pub trait PreFilterExtensions: Send + Sync {
-    /// `added` is on the node now.
-    fn add_pod(&self, state: &mut CycleState, pod: &PodInfo, added: &PlacedPod, node: NodeView<'_>)
-    -> Status;
-
-    /// `removed` is no longer on the node.
-    fn remove_pod(
+    /// `moved` is on the node now (`by` is 1), or no longer there (-1).
+    fn shift(
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        removed: &PlacedPod,
+        moved: &PlacedPod,
         node: NodeView<'_>,
+        by: i64,
     ) -> Status;
 }
 

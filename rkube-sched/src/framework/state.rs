@@ -1,6 +1,6 @@
 //! What the plugins of one scheduling cycle tell each other.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, borrow::Cow, sync::Arc};
 
 /// A value that a plugin keeps in the [`CycleState`]; implemented for every type that can be cloned.
 pub trait StateData: Any + Send + Sync {
@@ -73,6 +73,12 @@ impl CycleState {
     /// The value of a type.
     pub fn read<T: Any>(&self) -> Option<&T> {
         self.entries.0.iter().find_map(|entry| (**entry).any().downcast_ref())
+    }
+
+    /// The value that PreFilter has kept; for a Filter that is asked alone, outside of a cycle, it is made
+    /// now.
+    pub fn read_or<T: Any + Clone>(&self, alone: impl FnOnce() -> Option<T>) -> Option<Cow<'_, T>> {
+        self.read().map(Cow::Borrowed).or_else(|| alone().map(Cow::Owned))
     }
 
     /// The value of a type, to change.

@@ -8,6 +8,7 @@
 //! ```
 
 pub mod default_binder;
+pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
 pub mod node_name;
@@ -37,6 +38,7 @@ const ALL: &[(&str, Make, i64)] = &[
     (pod_topology_spread::NAME, pod_topology_spread::make, 2),
     (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),
     (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
+    (image_locality::NAME, image_locality::make, 1),
     (default_binder::NAME, default_binder::make, 1),
 ];
 

@@ -122,7 +122,7 @@ fn validated_shape(strategy: &ScoringStrategy) -> Result<Vec<ShapePoint>, Config
 }
 
 /// What the pod asks for of scalar resources: name, amount, and the column if any node or pod knows it.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct FilterState {
     scalars: Vec<(Box<str>, i64, Option<Column>)>,
 }
@@ -343,19 +343,15 @@ impl PreFilter for NodeResourcesFit {
 
 impl Filter for NodeResourcesFit {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
-        match state.read::<FilterState>() {
-            Some(scalars) => self.check(&pod.requests, scalars, node),
-            None => self.check(&pod.requests, &self.scalars(&pod.requests, node.snapshot()), node),
-        }
+        let scalars = state.read_or(|| Some(self.scalars(&pod.requests, node.snapshot())));
+        scalars.map_or_else(Status::success, |scalars| self.check(&pod.requests, &scalars, node))
     }
 
     fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
         let columns = nodes.snapshot().columns();
         let free = |column| columns.allocatable(column).iter().zip(columns.requested(column));
-        let scalars = match state.read::<FilterState>() {
-            Some(scalars) => scalars.clone(),
-            None => self.scalars(&pod.requests, nodes.snapshot()),
-        };
+        let scalars = state.read_or(|| Some(self.scalars(&pod.requests, nodes.snapshot())));
+        let scalars = scalars.unwrap_or_default();
         if !scalars.scalars.is_empty() {
             return nodes.retain(|node| self.check(&pod.requests, &scalars, node));
         }

@@ -6,31 +6,24 @@ use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::{Container, NodeAffinity, NodeSelectorTerm, Pod, PodSpec};
 
 use super::Requests;
-
-/// Protocol, address and number of a port of the node.
-type HostPort<'a> = (Option<&'a str>, Option<&'a str>, i32);
+use crate::matching::HostPort;
 
 fn containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     spec.init_containers.iter().flatten().chain(&spec.containers)
 }
 
-fn host_ports(spec: &PodSpec) -> impl Iterator<Item = HostPort<'_>> {
-    let ports = containers(spec).flat_map(|container| container.ports.iter().flatten());
-    ports.filter_map(|port| {
-        let number = port.host_port.filter(|number| *number != 0)?;
-        Some((port.protocol.as_deref(), port.host_ip.as_deref(), number))
-    })
-}
-
-fn images(spec: &PodSpec) -> impl Iterator<Item = Option<&str>> {
-    containers(spec).map(|container| container.image.as_deref())
+/// The images of a pod: those of its containers and of its volumes.
+pub(crate) fn images(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref());
+    let of_containers = containers(spec).map(|container| container.image.as_deref());
+    of_containers.chain(volumes.map(|image| image.reference.as_deref())).map(Option::unwrap_or_default)
 }
 
 fn node_affinity(spec: &PodSpec) -> Option<&NodeAffinity> {
     spec.affinity.as_ref()?.node_affinity.as_ref()
 }
 
-/// Whether two pods have the same content, but for what they request.
+/// Whether two pods have the same content, but for what they request and the ports that they take.
 pub(super) fn same(one: &Pod, other: &Pod) -> bool {
     match (&one.spec, &other.spec) {
         (Some(one), Some(other)) => {
@@ -38,7 +31,6 @@ pub(super) fn same(one: &Pod, other: &Pod) -> bool {
                 && one.node_selector == other.node_selector
                 && node_affinity(one) == node_affinity(other)
                 && one.tolerations == other.tolerations
-                && host_ports(one).eq(host_ports(other))
                 && images(one).eq(images(other))
         }
         (None, None) => true,
@@ -48,17 +40,15 @@ pub(super) fn same(one: &Pod, other: &Pod) -> bool {
 
 /// A hash of the content. Affinity counts by its keys and values only: pods that differ in the rest are
 /// told apart by [`same`].
-pub(super) fn hash(pod: &Pod, requests: &Requests) -> u64 {
+pub(super) fn hash(pod: &Pod, requests: &Requests, ports: &[HostPort]) -> u64 {
     let mut hasher = FixedState::default().build_hasher();
     requests.hash(&mut hasher);
+    ports.hash(&mut hasher);
     let Some(spec) = &pod.spec else { return hasher.finish() };
     spec.node_name.hash(&mut hasher);
     spec.node_selector.hash(&mut hasher);
     for toleration in spec.tolerations.iter().flatten() {
         (&toleration.key, &toleration.value, &toleration.effect).hash(&mut hasher);
-    }
-    for port in host_ports(spec) {
-        port.hash(&mut hasher);
     }
     for image in images(spec) {
         image.hash(&mut hasher);

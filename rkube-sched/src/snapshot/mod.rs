@@ -18,6 +18,7 @@
 
 mod columns;
 mod content;
+mod images;
 mod interner;
 mod log;
 mod pod;
@@ -35,6 +36,8 @@ use k8s_openapi::api::core::v1::{Node, Taint};
 use rkube_api::meta::Quantity;
 
 pub use columns::{Column, Columns};
+pub(crate) use content::images;
+pub use images::{Image, Images};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
 pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
@@ -99,6 +102,7 @@ struct Row {
     labels: Vec<LabelId>,
     taints: u32,
     unschedulable: bool,
+    images: Box<[u32]>,
     pods: Vec<u32>,
 }
 
@@ -125,6 +129,7 @@ pub struct Snapshot {
     keys: Interner<str>,
     values: Interner<str>,
     taints: Interner<TaintList>,
+    images: Images,
     pods: HashMap<Uid, u32, FixedState>,
     /// How many pods of a node have terms of pod affinity, where there are any.
     with_terms: BTreeMap<NodeId, u32>,
@@ -227,6 +232,11 @@ impl Snapshot {
         self.taints.bound()
     }
 
+    /// The images that nodes have.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
     /// Which nodes changed since when.
     pub fn log(&self) -> &DirtyLog {
         &self.log
@@ -273,6 +283,7 @@ impl Snapshot {
             labels: Vec::new(),
             taints,
             unschedulable: false,
+            images: Box::default(),
             pods: Vec::new(),
         };
         let id = match self.free_rows.pop() {
@@ -309,6 +320,9 @@ impl Snapshot {
             self.columns.set_allocatable(id, name, requests::bounded(value));
         }
         let row = &mut self.rows[id.row()];
+        // Given back first: an image that no other node has takes its size from this one anew.
+        self.images.release(&row.images);
+        row.images = self.images.acquire(&node);
         let before = (std::mem::replace(&mut row.labels, labels), std::mem::replace(&mut row.taints, taints));
         self.unschedulable += usize::from(unschedulable);
         self.unschedulable -= usize::from(std::mem::replace(&mut row.unschedulable, unschedulable));
@@ -337,6 +351,7 @@ impl Snapshot {
         let empty = self.taints.acquire(&TaintList::default());
         let row = &mut self.rows[id.row()];
         row.node = None;
+        self.images.release(&std::mem::take(&mut row.images));
         self.unschedulable -= usize::from(std::mem::take(&mut row.unschedulable));
         let before = (std::mem::take(&mut row.labels), std::mem::replace(&mut row.taints, empty));
         self.release(before.0, before.1);

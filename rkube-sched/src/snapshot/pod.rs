@@ -50,15 +50,15 @@ fn uid_of(pod: &Pod) -> Uid {
 impl PodInfo {
     /// Looks at a pod.
     pub fn new(pod: Arc<Pod>) -> Self {
-        let requests = Requests::of_pod(&pod);
+        let (requests, ports) = (Requests::of_pod(&pod), HostPort::of(&pod));
         Self {
             uid: uid_of(&pod),
             key: ObjectKey::of(&*pod),
             priority: priority(&pod),
-            content: content::hash(&pod, &requests),
+            content: content::hash(&pod, &requests, &ports),
             requests,
             terms: PodTerms::of(&pod).map(Arc::new),
-            ports: HostPort::of(&pod),
+            ports,
             pod,
         }
     }
@@ -79,6 +79,7 @@ impl PodInfo {
     pub fn same_content(&self, other: &Self) -> bool {
         self.content == other.content
             && self.requests == other.requests
+            && self.ports == other.ports
             && content::same(&self.pod, &other.pod)
     }
 

@@ -127,6 +127,11 @@ impl<'a> NodeView<'a> {
         self.snapshot.row(self.id).unschedulable
     }
 
+    /// Whether it has an image, by the image's number.
+    pub fn has_image(&self, number: u32) -> bool {
+        self.snapshot.row(self.id).images.binary_search(&number).is_ok()
+    }
+
     /// What it has of a resource.
     pub fn allocatable(&self, column: Column) -> i64 {
         self.snapshot.columns().allocatable(column)[self.id.row()]

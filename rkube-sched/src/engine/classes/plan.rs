@@ -56,20 +56,18 @@ impl Plan {
         pod: &PodInfo,
         snapshot: &Snapshot,
     ) -> Option<Self> {
-        let mut plan = Self::default();
-        let mut most = 0_i64;
-        for (part, &locality) in profile.parts.iter().zip(localities) {
-            plan.reads_all_nodes |= locality == Locality::Nodes;
-            plan.add_filter(part, locality, pod, snapshot)?;
-            most = most.saturating_add(part.score.as_ref().map_or(0, |score| score.weight));
-        }
+        let weights = profile.score.iter().map(|score| score.weight);
+        let most = weights.fold(0, i64::saturating_add).saturating_mul(MAX_NODE_SCORE);
         // Totals are kept in 32 bits.
-        if most.saturating_mul(MAX_NODE_SCORE) > i64::from(i32::MAX) {
+        if most > i64::from(i32::MAX) {
             return None;
         }
-        for (part, &locality) in profile.parts.iter().zip(localities) {
-            plan.add_score(part, locality, pod, snapshot)?;
-        }
+        let reads_all_nodes = localities.contains(&Locality::Nodes);
+        let mut plan = Self { reads_all_nodes, ..Self::default() };
+        let mut parts = profile.parts.iter().zip(localities);
+        parts.clone().try_for_each(|(part, locality)| plan.add_filter(part, *locality, pod, snapshot))?;
+        // PreScore may read what any PreFilter has kept: it comes after all of them.
+        parts.try_for_each(|(part, locality)| plan.add_score(part, *locality, pod, snapshot))?;
         Some(plan)
     }
 

@@ -82,10 +82,11 @@ fn set_node(snapshot: &mut Snapshot, node: u8, cpu: u8, zone: u8, taint: u8, cor
     let taints: Vec<_> = (0..taint)
         .map(|index| json!({"key": format!("k{index}"), "effect": effect[usize::from(2 - index)]}))
         .collect();
+    let images = if cpu > 5 { json!([{"names": ["i:1"], "sizeBytes": 1 << 30}]) } else { json!([]) };
     snapshot.set_node(as_node(json!({
         "metadata": {"name": format!("n{node}"), "labels": {"zone": zone.to_string()}},
         "spec": {"taints": taints, "unschedulable": cordoned},
-        "status": {"allocatable": {"cpu": cpu.to_string(), "memory": "8Gi", "pods": "5"}}
+        "status": {"allocatable": {"cpu": cpu.to_string(), "memory": "8Gi", "pods": "5"}, "images": images}
     })));
 }
 
@@ -100,7 +101,7 @@ fn of_kind(kind: u8, name: &str) -> PodInfo {
             "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 3, "preference": zone}]
         }}}),
         3 => json!({"containers": asks("1"), "tolerations": [{"operator": "Exists"}]}),
-        4 => json!({"containers": [{"name": "c"}], "priority": 7}),
+        4 => json!({"containers": [{"name": "c", "image": "i:1"}], "priority": 7}),
         _ => json!({"containers": asks("2"), "tolerations": [{"key": "k1", "operator": "Exists"}]}),
     };
     pod(name, spec)

@@ -182,28 +182,16 @@ impl PreFilter for InterPodAffinity {
 }
 
 impl PreFilterExtensions for InterPodAffinity {
-    fn add_pod(
+    fn shift(
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        added: &PlacedPod,
+        moved: &PlacedPod,
         node: NodeView<'_>,
+        by: i64,
     ) -> Status {
         if let Some(state) = state.modify::<FilterState>() {
-            state.shift(pod, added, node, 1);
-        }
-        Status::success()
-    }
-
-    fn remove_pod(
-        &self,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        removed: &PlacedPod,
-        node: NodeView<'_>,
-    ) -> Status {
-        if let Some(state) = state.modify::<FilterState>() {
-            state.shift(pod, removed, node, -1);
+            state.shift(pod, moved, node, by);
         }
         Status::success()
     }
@@ -211,12 +199,7 @@ impl PreFilterExtensions for InterPodAffinity {
 
 impl Filter for InterPodAffinity {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
-        match state.read::<FilterState>() {
-            Some(state) => state.check(node),
-            // Asked alone, outside of a cycle.
-            None => self
-                .filter_state(pod, node.snapshot())
-                .map_or_else(Status::success, |state| state.check(node)),
-        }
+        let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
+        prepared.map_or_else(Status::success, |prepared| prepared.check(node))
     }
 }

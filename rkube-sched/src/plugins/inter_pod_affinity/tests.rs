@@ -161,21 +161,21 @@ fn pods_moved_in_thought_count() {
     let mut state = begin(&apart);
     let check = |state: &CycleState, pod: &PodInfo, node| plugin.filter(state, pod, view(node)).message();
     let (there, _) = snapshot.pod("uid-x").unwrap();
-    assert!(extensions.remove_pod(&mut state, &apart, there, view("a")).is_success());
+    assert!(extensions.shift(&mut state, &apart, there, view("a"), -1).is_success());
     let (there, _) = snapshot.pod("uid-y").unwrap();
-    assert!(extensions.remove_pod(&mut state, &apart, there, view("c")).is_success());
+    assert!(extensions.shift(&mut state, &apart, there, view("c"), -1).is_success());
     assert_eq!(["a", "b", "c"].map(|node| check(&state, &apart, node)), ["", "", ""]);
 
     // Without the only db the demand for one cannot be met; with one on c it can.
     let beside = demanding("p", "podAffinity", &[term("db", "zone")]);
     let mut state = begin(&beside);
     let (there, _) = snapshot.pod("uid-x").unwrap();
-    assert!(extensions.remove_pod(&mut state, &beside, there, view("a")).is_success());
+    assert!(extensions.shift(&mut state, &beside, there, view("a"), -1).is_success());
     assert_eq!(check(&state, &beside, "a"), REFUSED_BY_AFFINITY);
     let (there, _) = snapshot.pod("uid-y").unwrap();
-    assert!(extensions.remove_pod(&mut state, &beside, there, view("c")).is_success());
+    assert!(extensions.shift(&mut state, &beside, there, view("c"), -1).is_success());
     assert!(
-        extensions.add_pod(&mut state, &beside, &PlacedPod::from(&app("z", "db")), view("c")).is_success()
+        extensions.shift(&mut state, &beside, &PlacedPod::from(&app("z", "db")), view("c"), 1).is_success()
     );
     assert_eq!(["a", "c"].map(|node| check(&state, &beside, node)), [REFUSED_BY_AFFINITY, ""]);
 }

@@ -125,13 +125,20 @@ impl FilterState {
     }
 }
 
+impl PodTopologySpread {
+    fn filter_state(&self, pod: &PodInfo, snapshot: &Snapshot) -> Option<FilterState> {
+        let constraints = self.constraints(pod, HARD);
+        let compiled = (!constraints.is_empty()).then(|| Compiled::new(constraints, pod, snapshot));
+        compiled.map(|compiled| FilterState::new(compiled, pod, snapshot))
+    }
+}
+
 impl PreFilter for PodTopologySpread {
     fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> PreFiltered {
-        let constraints = self.constraints(pod, HARD);
-        if constraints.is_empty() {
-            return Status::skip().into();
+        match self.filter_state(pod, snapshot) {
+            Some(prepared) => state.write(prepared),
+            None => return Status::skip().into(),
         }
-        state.write(FilterState::new(Compiled::new(constraints, pod, snapshot), pod, snapshot));
         PreFiltered::default()
     }
 
@@ -141,28 +148,16 @@ impl PreFilter for PodTopologySpread {
 }
 
 impl PreFilterExtensions for PodTopologySpread {
-    fn add_pod(
+    fn shift(
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        added: &PlacedPod,
+        moved: &PlacedPod,
         node: NodeView<'_>,
+        by: i64,
     ) -> Status {
         if let Some(state) = state.modify::<FilterState>() {
-            state.shift(pod, added, node, 1);
-        }
-        Status::success()
-    }
-
-    fn remove_pod(
-        &self,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        removed: &PlacedPod,
-        node: NodeView<'_>,
-    ) -> Status {
-        if let Some(state) = state.modify::<FilterState>() {
-            state.shift(pod, removed, node, -1);
+            state.shift(pod, moved, node, by);
         }
         Status::success()
     }
@@ -170,15 +165,7 @@ impl PreFilterExtensions for PodTopologySpread {
 
 impl Filter for PodTopologySpread {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
-        if let Some(state) = state.read::<FilterState>() {
-            return state.check(node);
-        }
-        // Asked alone, outside of a cycle.
-        let constraints = self.constraints(pod, HARD);
-        if constraints.is_empty() {
-            return Status::success();
-        }
-        let snapshot = node.snapshot();
-        FilterState::new(Compiled::new(constraints, pod, snapshot), pod, snapshot).check(node)
+        let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
+        prepared.map_or_else(Status::success, |prepared| prepared.check(node))
     }
 }

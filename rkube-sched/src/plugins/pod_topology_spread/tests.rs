@@ -129,11 +129,11 @@ fn pods_moved_in_thought_count() {
     // Without its two pods z1 is as empty as z2.
     for (uid, node) in [("uid-x", "a"), ("uid-y", "b")] {
         let (placed, _) = snapshot.pod(uid).unwrap();
-        assert!(extensions.remove_pod(&mut state, &pod, placed, view(node)).is_success());
+        assert!(extensions.shift(&mut state, &pod, placed, view(node), -1).is_success());
     }
     assert_eq!([check(&state, "a"), check(&state, "c")], ["", ""]);
     // With one in z2 besides, z2 is ahead.
-    assert!(extensions.add_pod(&mut state, &pod, &PlacedPod::from(&web("w")), view("c")).is_success());
+    assert!(extensions.shift(&mut state, &pod, &PlacedPod::from(&web("w")), view("c"), 1).is_success());
     assert_eq!([check(&state, "a"), check(&state, "c")], ["", REFUSED]);
 }
 

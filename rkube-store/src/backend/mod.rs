@@ -1,4 +1,6 @@
 //! The backends: what keeps the values.
 
+#[cfg(feature = "durable")]
+pub mod durable;
 mod engine;
 pub mod memory;

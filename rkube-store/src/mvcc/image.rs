@@ -8,7 +8,7 @@ use crate::{Key, LeaseId, Revision, Value};
 /// A key with one of its versions; the value is shared, not copied.
 pub(crate) struct Kept<V> {
     pub(crate) key: Key,
-    version: Version<V>,
+    pub(super) version: Version<V>,
 }
 
 /// A lease with its time.

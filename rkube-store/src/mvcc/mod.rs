@@ -11,6 +11,8 @@ mod keys;
 mod leases;
 mod log;
 mod record;
+#[cfg(feature = "durable")]
+mod replay;
 mod state;
 mod txn;
 
@@ -18,3 +20,8 @@ pub(crate) use codec::Codec;
 pub(crate) use image::Kept;
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
 pub(crate) use txn::{Applied, Prepared, Refusal};
+#[cfg(feature = "durable")]
+pub(crate) use {
+    image::Granted,
+    replay::{Facts, Replay},
+};

@@ -202,12 +202,16 @@ impl<V: Value> State<V> {
 
     /// Applies the bound on the number of revisions, and by `marks` the one on their age.
     pub(crate) fn retain(&mut self, marks: &mut Marks, now: Duration) {
-        let oldest = Revision(self.visible.0.saturating_sub(self.retention.revisions));
-        self.floor = self.floor.max(oldest);
+        self.retain_count();
         if let Some(age) = self.retention.age {
             marks.note(now, self.visible, age);
             self.floor = self.floor.max(marks.older_than(now, age).unwrap_or_default());
         }
+    }
+
+    pub(super) fn retain_count(&mut self) {
+        let oldest = Revision(self.visible.0.saturating_sub(self.retention.revisions));
+        self.floor = self.floor.max(oldest);
     }
 
     /// Whether history is bounded by age, so that [`State::retain`] needs the time.

@@ -9,6 +9,7 @@
 
 mod basics;
 mod cold;
+mod durable;
 mod faults;
 mod histories;
 mod liars;

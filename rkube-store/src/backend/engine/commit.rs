@@ -218,7 +218,7 @@ impl<V: Value> Engine<V> {
         After { wake, dropped, crowded: state.is_crowded() }
     }
 
-    #[allow(dead_code, reason = "a journal calls it")]
+    #[cfg_attr(not(feature = "durable"), allow(dead_code, reason = "a journal calls it"))]
     /// Shows what the journal made durable, in the order in which it was handed over, and tells who waits.
     pub(in crate::backend) fn settle(&self, entries: Vec<Entry<V>>) {
         // Readers and writers wait for so many at most.

@@ -39,6 +39,19 @@ impl<V: Value> Engine<V> {
         Ok(Copying { pin: self.pin(at)?, after: None, ended: false })
     }
 
+    /// Begins a walk at the oldest revision that can be read.
+    #[cfg(feature = "durable")]
+    pub(in crate::backend) fn copying_oldest(&self) -> Result<Copying<'_, V>, StoreError> {
+        loop {
+            let oldest = self.state.read().floor();
+            match self.copying(Some(oldest)) {
+                // It was compacted between the two calls.
+                Err(StoreError::Compacted { .. }) => {}
+                begun => return begun,
+            }
+        }
+    }
+
     /// A store in memory with this one's present state, whose values both share. History begins anew.
     pub(in crate::backend) async fn fork(&self) -> Result<Arc<Self>, StoreError> {
         let options = &self.options;

@@ -7,7 +7,7 @@
 
 mod commit;
 mod copy;
-#[allow(dead_code, reason = "the seam for a backend on disk")]
+#[cfg_attr(not(feature = "durable"), allow(dead_code, reason = "the seam for a backend on disk"))]
 mod journal;
 mod options;
 mod read;
@@ -28,7 +28,11 @@ use crate::watch::Hub;
 use crate::{
     CommitError, Lease, LeaseId, Prefix, Revision, Sizes, Stats, StoreError, Value, Watch, WatchOptions,
 };
-use journal::{Journal, Receiver, Record, Writes};
+#[cfg(feature = "durable")]
+pub(super) use copy::Copying;
+use journal::Receiver;
+#[cfg_attr(not(feature = "durable"), allow(unused_imports, reason = "the seam for a backend on disk"))]
+pub(super) use journal::{Entry, Journal, Lost, Record, Sealed, Writes};
 pub(super) use options::{Options, common_options};
 
 /// A store's heart. Watches and a journal hold it, too.

@@ -71,6 +71,14 @@ impl<V> Txn<V> {
         self
     }
 
+    /// Adds all checks and operations of another transaction behind its own.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.checks.extend(other.checks);
+        self.ops.extend(other.ops);
+        self
+    }
+
     /// Binds all puts so far to a lease.
     #[must_use]
     pub fn lease(mut self, id: LeaseId) -> Self {

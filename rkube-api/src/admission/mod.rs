@@ -36,7 +36,7 @@ pub use priority::Priority;
 pub use service_account::ServiceAccount;
 
 use async_trait::async_trait;
-use rkube_store::{Check, Key};
+use rkube_store::Check;
 use serde_json::Value;
 
 use crate::{
@@ -109,7 +109,13 @@ pub struct AdmissionRequest<'a> {
 }
 
 /// What must still hold when the write is committed, and how it is refused if it does not.
-pub(crate) type Guard = (Check, ApiError);
+pub(crate) struct Guard {
+    pub(crate) check: Check,
+    pub(crate) refusal: Refusal,
+}
+
+/// Makes the error of a refused write from its call and the object's name.
+pub(crate) type Refusal = fn(&Call<'_>, &str) -> ApiError;
 
 impl<'a> AdmissionRequest<'a> {
     pub(crate) fn new(
@@ -133,6 +139,10 @@ impl<'a> AdmissionRequest<'a> {
     /// What is done.
     pub fn operation(&self) -> Operation {
         self.operation
+    }
+
+    pub(crate) fn call(&self) -> &'a Call<'a> {
+        self.call
     }
 
     /// Who does it.
@@ -229,9 +239,9 @@ impl<'a> AdmissionRequest<'a> {
         self.undo.push(Box::new(undo));
     }
 
-    /// The write goes through only if an object still exists when it is committed.
-    pub(crate) fn guard(&mut self, key: Key, or_else: ApiError) {
-        self.guards.push((Check::Exists(key), or_else));
+    /// The create goes through only if this holds when it is committed.
+    pub(crate) fn guard(&mut self, check: Check, refusal: Refusal) {
+        self.guards.push(Guard { check, refusal });
     }
 
     /// What plugins want checked in the commit.

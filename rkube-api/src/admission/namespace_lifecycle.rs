@@ -2,10 +2,12 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/admission-controllers/#namespacelifecycle>
 
 use async_trait::async_trait;
+use rkube_store::Check;
 
 use super::{Admission, AdmissionRequest, Operation};
 use crate::{
     error::{ApiError, Cause},
+    pipeline::{Call, forbidden, marker},
     registry::Scope,
 };
 
@@ -41,21 +43,31 @@ impl Admission for NamespaceLifecycle {
         let Some(key) = request.reader().key("", "namespaces", "", &name) else {
             // A server without the kind has no namespaces to look after; one without a name is not found.
             return match request.reader().serves("", "namespaces") {
-                true => Err(ApiError::not_found("", "namespaces", name)),
+                true => Err(not_found(request.call())),
                 false => Ok(()),
             };
         };
         let Some(namespace) = request.reader().entry(&key).await? else {
-            return Err(ApiError::not_found("", "namespaces", name));
+            return Err(not_found(request.call()));
         };
-        if namespace.value.meta().deletion_timestamp.is_none() {
-            // It may go while other plugins take their time.
-            request.guard(key, ApiError::not_found("", "namespaces", name));
-            return Ok(());
+        if namespace.value.meta().deletion_timestamp.is_some() {
+            return Err(terminating(request.call(), request.name()));
         }
-        let why = format!("unable to create new content in namespace {name} because it is being terminated");
-        let message = format!("namespace {name} is being terminated");
-        let cause = Cause::new("NamespaceTerminating", "metadata.namespace", message);
-        Err(request.forbidden_because(&why, vec![cause]))
+        // It may begin to go, or be gone, while other plugins take their time.
+        request.guard(Check::Absent(marker(&name)), terminating);
+        request.guard(Check::Exists(key), |call, _| not_found(call));
+        Ok(())
     }
+}
+
+fn not_found(call: &Call<'_>) -> ApiError {
+    ApiError::not_found("", "namespaces", call.namespace())
+}
+
+fn terminating(call: &Call<'_>, object: &str) -> ApiError {
+    let name = call.namespace();
+    let why = format!("unable to create new content in namespace {name} because it is being terminated");
+    let message = format!("namespace {name} is being terminated");
+    let cause = Cause::new("NamespaceTerminating", "metadata.namespace", message);
+    forbidden(call.definition(), object, &why, vec![cause])
 }

@@ -1,12 +1,11 @@
 //! The records of what is taken: one key an address or port, holding whose it is.
 
 use rkube_store::{Check, Key, Op, Txn};
-use serde_json::{Map, json};
 
 use crate::{
     error::ApiError,
-    object::{Dynamic, Object},
-    pipeline::Reader,
+    object::Object,
+    pipeline::{Reader, record},
 };
 
 /// A pool of records.
@@ -36,25 +35,11 @@ impl Pool {
     pub(super) fn take(self, item: &str, owner: &Object, txn: &mut Txn<Object>) {
         let key = self.key(item);
         txn.checks.push(Check::Absent(key.clone()));
-        txn.ops.push(Op::Put { key, value: record(item, owner), lease: None });
+        txn.ops.push(Op::Put { key, value: record(item, "services", owner), lease: None });
     }
 
     /// Gives an item back.
     pub(super) fn give(self, item: &str, txn: &mut Txn<Object>) {
         txn.ops.push(Op::Delete { key: self.key(item) });
     }
-}
-
-fn record(item: &str, owner: &Object) -> Object {
-    let mut fields = Map::new();
-    let parent = json!({"resource": "services", "namespace": owner.namespace(), "name": owner.name()});
-    fields.insert("spec".into(), json!({"parentRef": parent}));
-    let mut record = Dynamic {
-        api_version: "internal.rkube.io/v1".into(),
-        kind: "Reservation".into(),
-        metadata: Default::default(),
-        fields,
-    };
-    record.metadata.name = Some(item.to_owned());
-    Object::new(record)
 }

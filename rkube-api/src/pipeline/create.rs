@@ -85,13 +85,7 @@ async fn attempt(
     let context = server.context();
     strategy::prepare_create(definition, &mut object, context.rng.uid().to_string(), context.clock.now());
     managed::created(call, &mut object, managed, undo);
-    let mut txn = Txn::new();
-    if server.reserves(definition) {
-        // What the server adds now is nobody's.
-        let entries = object.managed_fields().to_vec();
-        server.reserve(call, None, Some(&mut object), &mut txn).await?;
-        object.keep_managed_fields(entries);
-    }
+    let txn = server.reserve(call, None, Some(&mut object)).await?;
     let errors = definition.validate_create(&object);
     if !errors.is_empty() {
         return Err(call.invalid(object.name(), &errors));
@@ -117,14 +111,15 @@ async fn commit(
     guards: Vec<Guard>,
 ) -> Result<Result<Object, Again>, ApiError> {
     call.measure(&object)?;
+    let name = object.name().to_owned();
     let mut txn = Txn::create(key.clone(), object);
     if let Some(time) = call.definition().time_to_live {
         txn = txn.lease(call.server.lease(time).await?);
     }
-    txn.checks.extend(reserved.checks);
-    txn.ops.extend(reserved.ops);
+    txn = txn.and(reserved);
     let first_guard = txn.checks.len();
-    txn.checks.extend(guards.iter().map(|(check, _)| check.clone()));
+    let (checks, refusals): (Vec<_>, Vec<_>) = guards.into_iter().map(|it| (it.check, it.refusal)).unzip();
+    txn.checks.extend(checks);
     match call.server.store().commit(txn).await {
         Ok(committed) => match committed.changes.into_iter().next() {
             Some(rkube_store::Change::Put { entry, .. }) => Ok(Ok(entry.value)),
@@ -132,9 +127,9 @@ async fn commit(
         },
         Err(CommitError::Conflict(conflict)) if conflict.key == key => Ok(Err(Again::Name)),
         Err(CommitError::Conflict(conflict)) => {
-            let guard = conflict.check.checked_sub(first_guard).and_then(|at| guards.into_iter().nth(at));
-            match guard {
-                Some((_, error)) => Err(error),
+            let refusal = conflict.check.checked_sub(first_guard).and_then(|at| refusals.get(at));
+            match refusal {
+                Some(refusal) => Err(refusal(call, &name)),
                 None => Ok(Err(Again::Record)),
             }
         }

@@ -254,8 +254,8 @@ fn finalizers(now: &[String], options: &DeleteOptions) -> Vec<String> {
 }
 
 async fn erase(call: &Call<'_>, key: &Key, current: Entry<Object>) -> Result<Option<Removed>, ApiError> {
-    let mut txn = Txn::delete(key, current.mod_revision);
-    call.server.reserve(call, Some(&current.value), None, &mut txn).await?;
+    let reserved = call.server.reserve(call, Some(&current.value), None).await?;
+    let txn = Txn::delete(key, current.mod_revision).and(reserved);
     match call.server.store().commit(txn).await {
         Ok(committed) => {
             let last = committed.changes.into_iter().next().and_then(|change| match change {
@@ -273,13 +273,14 @@ async fn mark(
     call: &Call<'_>,
     key: &Key,
     current: &Entry<Object>,
-    marked: Object,
+    mut marked: Object,
 ) -> Result<Option<Removed>, ApiError> {
+    let reserved = call.server.reserve(call, Some(&current.value), Some(&mut marked)).await?;
     let mut txn = Txn::update(key, marked, current.mod_revision);
     if let Some(lease) = current.lease {
         txn = txn.lease(lease);
     }
-    match call.server.store().commit(txn).await {
+    match call.server.store().commit(txn.and(reserved)).await {
         Ok(committed) => match committed.changes.into_iter().next() {
             Some(Change::Put { entry, .. }) => Ok(Some(Removed::Pending(entry.value))),
             _ => Err(ApiError::internal("the store changed nothing")),

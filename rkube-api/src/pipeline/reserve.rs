@@ -3,9 +3,14 @@
 
 use async_trait::async_trait;
 use rkube_store::Txn;
+use serde_json::{Map, json};
 
 use super::Reader;
-use crate::{context::Context, error::ApiError, object::Object};
+use crate::{
+    context::Context,
+    error::ApiError,
+    object::{Dynamic, Object},
+};
 
 /// What a resource takes from a pool that is kept in stored objects.
 ///
@@ -42,4 +47,19 @@ impl Pool<'_> {
     pub fn invalid(&self, name: &str, errors: &crate::meta::ErrorList) -> ApiError {
         self.definition.invalid(name, errors)
     }
+}
+
+/// What is stored of something taken: its name, and whose it is.
+pub(crate) fn record(item: &str, resource: &str, owner: &Object) -> Object {
+    let mut fields = Map::new();
+    let parent = json!({"resource": resource, "namespace": owner.namespace(), "name": owner.name()});
+    fields.insert("spec".into(), json!({"parentRef": parent}));
+    let mut record = Dynamic {
+        api_version: "internal.rkube.io/v1".into(),
+        kind: "Reservation".into(),
+        metadata: Default::default(),
+        fields,
+    };
+    record.metadata.name = Some(item.to_owned());
+    Object::new(record)
 }

@@ -11,7 +11,9 @@ use rkube_store::{LeaseId, Store, Txn};
 use super::{
     Action, Authenticator, Authorizer, FixedTable, Pool, Reader, Reservation, authn, authz,
     call::{Call, store_error},
-    create, delete, leases, patch, read, update, watch,
+    create, delete,
+    ending::NamespaceEnds,
+    leases, patch, read, update, watch,
 };
 use crate::{
     admission::{self, Admission},
@@ -91,7 +93,7 @@ impl Builder {
     }
 
     /// The server.
-    pub fn build(self) -> Result<Arc<Server>, BuildError> {
+    pub fn build(mut self) -> Result<Arc<Server>, BuildError> {
         for (at, handler) in self.handlers.iter().enumerate() {
             let (group, resource, subresource) = handler.serves();
             if self.handlers[..at].iter().any(|other| other.serves() == (group, resource, subresource)) {
@@ -101,6 +103,8 @@ impl Builder {
                 });
             }
         }
+        // Whatever else is taken: the ends of namespaces are no choice.
+        self.reservations.push(Arc::new(NamespaceEnds));
         let reader = Reader::new(self.store.clone(), self.registry.clone());
         Ok(Arc::new(Server {
             parts: self,
@@ -228,22 +232,29 @@ impl Server {
         self.parts.reservations.iter().any(|reservation| reservation.resource() == definition.resource())
     }
 
-    /// Adds to a write's transaction what it takes besides.
+    /// What a write takes besides, for its transaction. What it adds to the new object is nobody's.
     pub(super) async fn reserve(
         &self,
         call: &Call<'_>,
         old: Option<&Object>,
         mut new: Option<&mut Object>,
-        txn: &mut Txn<Object>,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Txn<Object>, ApiError> {
         let definition = call.definition();
+        let mut txn = Txn::new();
+        if !self.reserves(definition) {
+            return Ok(txn);
+        }
+        let entries = new.as_deref().map(|new| new.managed_fields().to_vec());
         for reservation in &self.parts.reservations {
             if reservation.resource() == definition.resource() {
                 let pool = Pool { reader: &self.reader, context: self.context(), definition };
-                reservation.reserve(&pool, old, new.as_deref_mut(), txn).await?;
+                reservation.reserve(&pool, old, new.as_deref_mut(), &mut txn).await?;
             }
         }
-        Ok(())
+        if let (Some(new), Some(entries)) = (new, entries) {
+            new.keep_managed_fields(entries);
+        }
+        Ok(txn)
     }
 
     pub(super) async fn lease(&self, time: Duration) -> Result<LeaseId, ApiError> {

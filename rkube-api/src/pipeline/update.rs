@@ -178,13 +178,7 @@ async fn attempt(
     let reowned = matches!(&managed, Managed::Set(entries) if *entries != *old.managed_fields())
         || matches!(&managed, Managed::Track(sent) if !sent.is_empty() && *sent != *old.managed_fields());
     managed::changed(call, &mut object, old, managed, undo);
-    let mut txn = Txn::new();
-    if server.reserves(definition) {
-        // What the server adds now is nobody's.
-        let entries = object.managed_fields().to_vec();
-        server.reserve(call, Some(old), Some(&mut object), &mut txn).await?;
-        object.keep_managed_fields(entries);
-    }
+    let txn = server.reserve(call, Some(old), Some(&mut object)).await?;
     let errors = (rules.validate)(definition, &object, old);
     if !errors.is_empty() {
         return Err(call.invalid(object.name(), &errors));
@@ -227,18 +221,15 @@ async fn commit(
     let released = strategy::released(call.definition(), &object);
     let txn = if released {
         // The last finalizer is gone: the object goes with it.
-        let mut txn = Txn::delete(key, current.mod_revision);
-        call.server.reserve(call, Some(&current.value), None, &mut txn).await?;
-        txn
+        let reserved = call.server.reserve(call, Some(&current.value), None).await?;
+        Txn::delete(key, current.mod_revision).and(reserved)
     } else {
         call.measure(&object)?;
         let mut txn = Txn::update(key, object, current.mod_revision);
         if let Some(time) = call.definition().time_to_live {
             txn = txn.lease(call.server.lease(time).await?);
         }
-        txn.checks.extend(reserved.checks);
-        txn.ops.extend(reserved.ops);
-        txn
+        txn.and(reserved)
     };
     match call.server.store().commit(txn).await {
         Ok(committed) => match committed.changes.into_iter().next() {

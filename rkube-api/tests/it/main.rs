@@ -19,6 +19,7 @@ mod http_support;
 mod http_tls;
 #[cfg(all(feature = "http", feature = "crd"))]
 mod http_wire;
+mod namespace_end;
 #[cfg(all(feature = "http", feature = "remote"))]
 mod over_http;
 mod probes;

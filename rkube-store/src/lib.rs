@@ -10,6 +10,7 @@
 //! | [`Store`] and the types around it | the contract, its seventeen promises, errors |
 //! | [`backend::memory`] | the backend in memory |
 //! | `backend::durable` (feature) | the backend on disk |
+//! | `backend::etcd` (feature) | the backend on etcd, for several servers |
 //! | `mvcc` | the pure, synchronous heart: versions, transactions, compaction, leases |
 //! | [`watch`] | what a watch yields, and the hub that commits feed |
 //! | `encrypt` (feature) | values sealed at rest, with keys that rotate |

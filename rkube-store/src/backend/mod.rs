@@ -3,4 +3,6 @@
 #[cfg(feature = "durable")]
 pub mod durable;
 mod engine;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod memory;

@@ -5,6 +5,8 @@
 //! backend can apply a commit, write it down, and let readers have the revision only when it is on disk.
 
 mod codec;
+#[cfg(feature = "etcd")]
+mod follow;
 mod hot;
 mod image;
 mod keys;
@@ -17,7 +19,11 @@ mod state;
 mod txn;
 
 pub(crate) use codec::Codec;
+#[cfg(feature = "etcd")]
+pub(crate) use follow::{Present, Row};
 pub(crate) use image::Kept;
+#[cfg(feature = "etcd")]
+pub(crate) use record::Stored;
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
 pub(crate) use txn::{Applied, Prepared, Refusal};
 #[cfg(feature = "durable")]

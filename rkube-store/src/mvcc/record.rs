@@ -170,11 +170,11 @@ pub(crate) struct Stored<V> {
     pub(crate) modified: Revision,
     pub(crate) version: u64,
     pub(crate) lease: Option<LeaseId>,
-    held: Held<V>,
+    pub(super) held: Held<V>,
 }
 
 #[derive(Clone)]
-enum Held<V> {
+pub(super) enum Held<V> {
     Object(V),
     Bytes(Arc<[u8]>),
 }

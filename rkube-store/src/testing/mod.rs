@@ -9,6 +9,8 @@
 //! assert_eq!(text.revision(), Revision(7));
 //! ```
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod faults;
 pub mod history;
 pub mod model;

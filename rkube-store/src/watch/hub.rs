@@ -32,6 +32,13 @@ impl<V> Wake<V> {
         Self { wakers: SmallVec::new(), _gone: SmallVec::new() }
     }
 
+    #[cfg(feature = "etcd")]
+    fn lag(&mut self, ring: &Mutex<Ring<V>>, revision: Revision) {
+        let (wakers, gone) = ring.lock().lag(revision);
+        self.wakers.push(wakers);
+        self._gone.extend(gone);
+    }
+
     pub(crate) fn wake(self) {
         self.wakers.into_iter().flatten().flatten().for_each(Waker::wake);
     }
@@ -57,6 +64,30 @@ impl<V: Clone> Hub<V> {
                 [change] => publish_one(&rings, revision, change, &mut wake),
                 changes => publish_many(&rings, revision, changes, &mut wake),
             }
+        }
+        self.published.store(revision.0, Ordering::Release);
+        wake
+    }
+
+    /// Whether anybody watches a folder that has the key.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn is_watched(&self, key: &Key) -> bool {
+        let rings = self.rings.lock();
+        !rings.is_empty() && key.ancestors().any(|text| rings.contains_key(text))
+    }
+
+    /// As [`Hub::publish`] for changes that are not at hand as events: those who watch any of these keys
+    /// read them in the log.
+    #[cfg(feature = "etcd")]
+    pub(crate) fn publish_in_log<'k>(
+        &self,
+        revision: Revision,
+        keys: impl Iterator<Item = &'k Key>,
+    ) -> Wake<V> {
+        let mut wake = Wake::none();
+        let rings = self.rings.lock();
+        for ring in keys.flat_map(Key::ancestors).filter_map(|text| rings.get(text)) {
+            wake.lag(ring, revision);
         }
         self.published.store(revision.0, Ordering::Release);
         wake

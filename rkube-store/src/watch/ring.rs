@@ -100,6 +100,20 @@ impl<V> Ring<V> {
         self.free.len() == self.members.len()
     }
 
+    /// Has every watcher go on in the log: what happened at this revision cannot be held here.
+    #[cfg(feature = "etcd")]
+    pub(super) fn lag(&mut self, revision: Revision) -> (Vec<Option<Waker>>, Vec<Arc<Batch<V>>>) {
+        for member in self.members.iter_mut().flatten().filter(|member| member.lagged.is_none()) {
+            let at = usize::try_from(member.next - self.first).unwrap_or(usize::MAX);
+            let next = self.batches.get(at).map_or(revision, |slot| slot.batch.revision);
+            member.lagged = Some(next.previous());
+        }
+        self.active = 0;
+        self.first += self.batches.len() as u64;
+        let gone = self.batches.drain(..).map(|slot| slot.batch).collect();
+        (std::mem::take(&mut self.waiting), gone)
+    }
+
     /// Adds a batch. The wakers are to be woken; the batches that had to go for it are to be dropped.
     pub(super) fn push(&mut self, batch: Arc<Batch<V>>) -> (Vec<Option<Waker>>, Vec<Arc<Batch<V>>>) {
         let gone = if self.batches.len() >= self.bound { self.overflow() } else { Vec::new() };
@@ -271,6 +285,30 @@ mod tests {
         // Only the slow one still needed them; it lags now.
         let (_, gone) = ring.push(batch(5));
         assert_eq!(gone.iter().map(|batch| batch.revision.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn what_is_only_in_the_log_sends_each_watcher_there_from_its_own_place() {
+        let mut ring = Ring::new(4);
+        let (slow, quick) = (ring.join(false), ring.join(false));
+        ring.wait(quick, &noop_waker());
+        ring.push(batch(7));
+        assert!(matches!(ring.next(quick), Next::Batch(_)));
+        ring.wait(quick, &noop_waker());
+        let (woken, gone) = ring.lag(Revision(9));
+        assert_eq!((woken.into_iter().flatten().count(), gone.len()), (1, 1));
+        assert!(matches!(ring.next(slow), Next::Lagged(Revision(6))));
+        assert!(matches!(ring.next(quick), Next::Lagged(Revision(8))));
+        ring.lag(Revision(10));
+        assert!(matches!(ring.next(quick), Next::Lagged(Revision(8))));
+        let late = ring.join(false);
+        ring.push(batch(11));
+        assert!(matches!(ring.next(late), Next::Batch(batch) if batch.revision == Revision(11)));
+        for id in [slow, quick, late] {
+            ring.leave(id);
+        }
+        assert!(ring.is_deserted() && ring.batches.is_empty());
     }
 
     #[test]

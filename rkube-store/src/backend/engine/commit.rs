@@ -275,7 +275,7 @@ impl<V: Value> Engine<V> {
     }
 
     /// Turns values into bytes until their objects are within the budget again, a bounded number of them.
-    fn cool(&self) {
+    pub(super) fn cool(&self) {
         let mut objects = Vec::new();
         let picked = self.state.write().pick_cooling(&mut objects);
         drop(objects);
@@ -322,7 +322,7 @@ impl<V: Value> Engine<V> {
     }
 }
 
-fn weight<V: Value>(value: &V) -> u32 {
+pub(super) fn weight<V: Value>(value: &V) -> u32 {
     u32::try_from(value.weight()).unwrap_or(u32::MAX)
 }
 

@@ -11,6 +11,8 @@ mod copy;
 mod journal;
 mod options;
 mod read;
+#[cfg(feature = "etcd")]
+mod replica;
 mod watcher;
 
 use std::collections::BTreeMap;
@@ -174,6 +176,12 @@ impl<V: Value> Engine<V> {
         let (revision, compacted, sizes) = (state.visible(), state.floor(), state.sizes());
         drop(state);
         Stats { revision, compacted, sizes, watches: self.hub.stats() }
+    }
+
+    /// The oldest revision that can be read.
+    #[cfg(feature = "etcd")]
+    pub(super) fn floor(&self) -> Revision {
+        self.state.read().floor()
     }
 
     pub(super) fn watch(

@@ -1,0 +1,12 @@
+//! The store on a real etcd, which these tests start: the program `etcd` must be in the path.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests may fail like tests"
+)]
+
+mod basics;
+mod place;
+mod suite;

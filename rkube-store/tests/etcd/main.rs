@@ -8,5 +8,7 @@
 )]
 
 mod basics;
+mod histories;
 mod place;
+mod several;
 mod suite;

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use futures::future::BoxFuture;
 use rkube_store::backend::etcd::{Builder, Etcd};
 use rkube_store::testing::Text;
 use rkube_store::testing::etcd::Server;
@@ -24,4 +25,13 @@ pub(crate) async fn connect(builder: Builder<Text>) -> Etcd<Text> {
 #[allow(clippy::disallowed_methods, reason = "a test has no context to spawn from")]
 pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(driver);
+}
+
+/// Runs tasks on the threads that the test's runtime has.
+pub(crate) async fn spread(tasks: Vec<BoxFuture<'static, ()>>) {
+    let mut running = tokio::task::JoinSet::new();
+    for task in tasks {
+        running.spawn(task);
+    }
+    running.join_all().await;
 }

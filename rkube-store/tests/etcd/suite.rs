@@ -10,7 +10,7 @@ use rkube_store::Store;
 use rkube_store::testing::etcd::{Server, Signal};
 use rkube_store::testing::{Text, suite};
 
-use crate::place::{builder, connect, server};
+use crate::place::{builder, connect, server, spread};
 
 struct OfEtcd {
     server: Mutex<Server>,
@@ -55,11 +55,7 @@ impl suite::Harness for OfEtcd {
     }
 
     async fn side_by_side(&self, tasks: Vec<BoxFuture<'static, ()>>) {
-        let mut running = tokio::task::JoinSet::new();
-        for task in tasks {
-            running.spawn(task);
-        }
-        running.join_all().await;
+        spread(tasks).await;
     }
 }
 

@@ -10,6 +10,11 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Parser;
 use rkube::{config::Listen, prelude::*};
 
+/// A control plane makes and drops many small objects from several threads: a host program gains by an
+/// allocator made for that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs a Kubernetes cluster in this process, with simulated nodes.
 #[derive(Parser)]
 #[command(version)]

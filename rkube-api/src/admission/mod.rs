@@ -53,7 +53,7 @@ pub fn all() -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle),
         Arc::new(ServiceAccount),
-        Arc::new(Priority),
+        Arc::new(Priority::default()),
         Arc::new(DefaultTolerationSeconds),
     ]
 }

@@ -5,16 +5,18 @@ use async_trait::async_trait;
 use k8s_openapi::api::{core::v1::Pod, scheduling::v1::PriorityClass};
 
 use super::{Admission, AdmissionRequest, Operation, undo};
-use crate::error::ApiError;
+use crate::{error::ApiError, pipeline::Followed};
 
 /// The classes that exist whether or not somebody made them.
 const SYSTEM: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const PREEMPT: &str = "PreemptLowerPriority";
 
-/// The plugin.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Priority;
+/// The plugin, for one server.
+#[derive(Debug, Default)]
+pub struct Priority {
+    classes: Followed<PriorityClass>,
+}
 
 #[async_trait]
 impl Admission for Priority {
@@ -38,7 +40,7 @@ impl Admission for Priority {
             spec.map_or((None, None), |spec| (spec.priority, spec.preemption_policy.clone()));
         let class = match &named {
             Some(name) => class(request, name).await?,
-            None => default_class(request).await?,
+            None => self.default_class(request).await?,
         };
         if let Some(priority) = number.filter(|priority| *priority != class.value) {
             return Err(request.forbidden(&format!(
@@ -92,6 +94,17 @@ impl Admission for Priority {
     }
 }
 
+impl Priority {
+    /// The class of pods that name none. Were there several defaults, the lowest counts.
+    async fn default_class(&self, request: &AdmissionRequest<'_>) -> Result<Class, ApiError> {
+        let classes = self.classes.list(request.reader()).await?;
+        let defaults = classes.iter().filter(|class| class.global_default == Some(true));
+        Ok(defaults
+            .min_by_key(|class| class.value)
+            .map_or_else(|| Class::builtin("", 0), |class| Class::of(class)))
+    }
+}
+
 /// What a pod takes from its class.
 struct Class {
     name: String,
@@ -121,13 +134,4 @@ async fn class(request: &AdmissionRequest<'_>, name: &str) -> Result<Class, ApiE
         Some((system, value)) => Ok(Class::builtin(system, *value)),
         None => Err(request.forbidden(&format!("no PriorityClass with name {name} was found"))),
     }
-}
-
-/// The class of pods that name none. Were there several defaults, the lowest counts.
-async fn default_class(request: &AdmissionRequest<'_>) -> Result<Class, ApiError> {
-    let classes = request.reader().list::<PriorityClass>("").await?;
-    let defaults = classes.iter().filter(|class| class.global_default == Some(true));
-    Ok(defaults
-        .min_by_key(|class| class.value)
-        .map_or_else(|| Class::builtin("", 0), |class| Class::of(class)))
 }

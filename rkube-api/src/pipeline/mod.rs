@@ -43,7 +43,7 @@ pub(crate) use ending::marker;
 pub(crate) use managed::{Managed, Undo};
 pub(crate) use patch::{Patch, patch};
 pub(crate) use read::{get, read_object};
-pub use reader::Reader;
+pub use reader::{Followed, Reader};
 pub(crate) use reserve::record;
 pub use reserve::{Pool, Reservation};
 pub use server::{BuildError, Builder, Server};

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use rkube_store::{Entry, Key, ListOptions, Store};
+use futures::{FutureExt, StreamExt};
+use parking_lot::Mutex;
+use rkube_store::{
+    Entry, Key, ListOptions, Store,
+    watch::{Watch, WatchOptions},
+};
 
 use super::{call::store_error, keys};
 use crate::{
@@ -75,5 +80,63 @@ impl Reader {
     /// The entry of a key.
     pub(crate) async fn entry(&self, key: &Key) -> Result<Option<Entry<Object>>, ApiError> {
         Ok(self.store.get(key, None).await.map_err(store_error)?.entry)
+    }
+}
+
+/// All objects of a kind, for what every write asks for and few writes change (priority classes, quotas):
+/// the store is asked again only when a watch says that one of them has changed.
+pub struct Followed<K> {
+    seen: Mutex<Option<Seen<K>>>,
+}
+
+struct Seen<K> {
+    items: Arc<[Arc<K>]>,
+    changes: Watch<Object>,
+}
+
+impl<K> Default for Followed<K> {
+    fn default() -> Self {
+        Self { seen: Mutex::new(None) }
+    }
+}
+
+impl<K> std::fmt::Debug for Followed<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Followed")
+    }
+}
+
+impl<K: Kind> Followed<K> {
+    /// The objects, in the order of their keys; none if the kind is not served. Always of one server.
+    pub async fn list(&self, reader: &Reader) -> Result<Arc<[Arc<K>]>, ApiError> {
+        if let Some(items) = self.unchanged() {
+            return Ok(items);
+        }
+        let folder = {
+            let snapshot = reader.registry.snapshot();
+            snapshot
+                .definition(K::GROUP, K::URL_PATH_SEGMENT)
+                .map(|definition| keys::folder(definition, None))
+        };
+        let Some(folder) = folder else { return Ok(Arc::default()) };
+        let page = reader.store.list(&folder, ListOptions::default()).await.map_err(store_error)?;
+        let options = WatchOptions::after(page.revision);
+        let changes = reader.store.watch(&folder, options).await.map_err(store_error)?;
+        let items: Result<_, ApiError> =
+            page.entries.into_iter().map(|entry| Ok(entry.value.into_kind()?)).collect();
+        let items: Arc<[Arc<K>]> = items?;
+        *self.seen.lock() = Some(Seen { items: items.clone(), changes });
+        Ok(items)
+    }
+
+    /// What was listed, as long as the watch has nothing to say.
+    fn unchanged(&self) -> Option<Arc<[Arc<K>]>> {
+        let mut seen = self.seen.lock();
+        let Seen { items, changes } = seen.as_mut()?;
+        if changes.next().now_or_never().is_none() {
+            return Some(items.clone());
+        }
+        *seen = None;
+        None
     }
 }

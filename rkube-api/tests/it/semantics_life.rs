@@ -329,6 +329,14 @@ async fn pods_get_what_admission_gives() {
         (code, text.as_str()),
         (403, "pods \"c\" is forbidden: no PriorityClass with name none was found")
     );
+
+    // What the default is follows each change of it.
+    classes.delete("usual", &DeleteParams::default()).await.unwrap();
+    let made = api.create(&post(), pod("d")).await.unwrap();
+    assert_eq!(made.spec.as_ref().unwrap().priority, Some(0));
+    classes.create(&post(), class("other", 8, true)).await.unwrap();
+    let made = api.create(&post(), pod("e")).await.unwrap();
+    assert_eq!(made.spec.as_ref().unwrap().priority, Some(8));
 }
 
 #[tokio::test(start_paused = true)]

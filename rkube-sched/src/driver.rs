@@ -20,6 +20,7 @@
 mod binding;
 mod inbox;
 mod observe;
+mod preempt;
 mod report;
 
 use std::{
@@ -168,13 +169,14 @@ impl Scheduler {
             listers: Listers::over(informers.clone()),
         };
         let profiles = Arc::new(Profiles::build(&config.profiles, &config.plugins, &handle)?);
+        let inbox = Arc::<Inbox>::default();
         let driver = Driver {
             snapshot: Snapshot::default(),
             classes: Classes::default(),
             queue: SchedulingQueue::new(profiles.clone(), config.queue),
             rng,
-            inbox: Arc::default(),
-            reporter: Arc::new(Reporter::new(client.clone())),
+            reporter: Arc::new(Reporter::new(client.clone(), inbox.clone())),
+            inbox,
             recorders: BTreeMap::new(),
             bindings: 0,
             max_bindings: config.max_bindings.max(1),
@@ -290,6 +292,7 @@ impl Driver {
                 News::Node(change) => self.node_changed(&change),
                 News::Other(event) => self.queue.on_event(&event, Instant::now()),
                 News::Ended(ended) => self.binding_ended(*ended),
+                News::Spared { victim, preemptor } => self.spared(&victim, &preemptor),
             }
         }
     }
@@ -407,7 +410,13 @@ impl Driver {
         self.back_to_queue(pod, "Unschedulable", message, plan);
     }
 
-    fn back_to_queue(&mut self, pod: QueuedPod, reason: &'static str, message: String, plan: PostFiltered) {
+    fn back_to_queue(
+        &mut self,
+        pod: QueuedPod,
+        reason: &'static str,
+        message: String,
+        mut plan: PostFiltered,
+    ) {
         count(if reason == "Unschedulable" { &self.stats.unschedulable } else { &self.stats.errors });
         let info = pod.info.clone();
         match &plan.nomination {
@@ -420,6 +429,7 @@ impl Driver {
             self.queue.nominator_mut().clear(&info.uid);
             return;
         }
+        self.make_room(&info, &mut plan);
         self.report(info, reason, message, plan);
     }
 
@@ -430,7 +440,7 @@ impl Driver {
             recorder.record(&*pod.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
         }
         let PostFiltered { nomination, victims, .. } = plan;
-        self.reporter.tell(Report { pod, reason, message, nomination, victims });
+        self.reporter.tell(Report { pod, condition: Some((reason, message)), nomination, victims });
     }
 }
 

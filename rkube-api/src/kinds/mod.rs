@@ -9,6 +9,7 @@ pub mod apps;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
+pub mod policy;
 pub mod scheduling;
 mod shared;
 
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Definition> {
         core::service::definition(),
         core::service_account::definition(),
         discovery::endpoint_slice::definition(),
+        policy::pod_disruption_budget::definition(),
         scheduling::priority_class::definition(),
     ]
 }

@@ -8,7 +8,7 @@ use rkube_api::client::Change;
 use tokio::sync::Notify;
 
 use super::binding::Ended;
-use crate::framework::ClusterEvent;
+use crate::{framework::ClusterEvent, snapshot::Uid};
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -17,6 +17,11 @@ pub(super) enum News {
     Node(Change<Node>),
     Other(ClusterEvent),
     Ended(Box<Ended>),
+    /// A pod was to make room for another one and could not be sent away.
+    Spared {
+        victim: Uid,
+        preemptor: Uid,
+    },
 }
 
 /// News in the order in which they came. Telling never waits: informers call it.

@@ -14,6 +14,7 @@ use rkube_api::{
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::inbox::{Inbox, News};
 use crate::{
     framework::{Nomination, Victim},
     snapshot::{PodInfo, Uid, node_of, nominated_node},
@@ -28,9 +29,8 @@ const TRIES: usize = 4;
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) pod: Arc<PodInfo>,
-    /// `Unschedulable` or `SchedulerError`.
-    pub(super) reason: &'static str,
-    pub(super) message: String,
+    /// Why it has no node, if that is news: `Unschedulable` or `SchedulerError`, and the sentence.
+    pub(super) condition: Option<(&'static str, String)>,
     pub(super) nomination: Nomination,
     pub(super) victims: Vec<Victim>,
 }
@@ -39,20 +39,26 @@ pub(super) struct Report {
 #[derive(Debug)]
 pub(super) struct Reporter {
     client: Client,
+    inbox: Arc<Inbox>,
     waiting: Mutex<IndexMap<Uid, Report, FixedState>>,
     arrived: Notify,
 }
 
 impl Reporter {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, waiting: Mutex::default(), arrived: Notify::new() }
+    pub(super) fn new(client: Client, inbox: Arc<Inbox>) -> Self {
+        Self { client, inbox, waiting: Mutex::default(), arrived: Notify::new() }
     }
 
-    /// Takes a report; it replaces one of the same pod that was not written yet, but for its victims.
+    /// Takes a report; it replaces one of the same pod that was not written yet, but for what it says nothing
+    /// about.
     pub(super) fn tell(&self, mut report: Report) {
         let mut waiting = self.waiting.lock();
         if let Some(older) = waiting.swap_remove(&report.pod.uid) {
             report.victims.extend(older.victims);
+            report.condition = report.condition.or(older.condition);
+            if report.nomination == Nomination::Keep {
+                report.nomination = older.nomination;
+            }
         }
         waiting.insert(report.pod.uid.clone(), report);
         self.arrived.notify_one();
@@ -98,35 +104,47 @@ impl Reporter {
         if node_of(pod).is_some() || pod.metadata.uid != report.pod.pod.metadata.uid {
             return None;
         }
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
-        let before =
-            conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "PodScheduled");
+        let condition = self.condition(report, pod);
         let nominated = match &report.nomination {
             Nomination::Node(node) if nominated_node(pod) != Some(node) => Some(node.as_str()),
             Nomination::Clear if nominated_node(pod).is_some() => Some(""),
             _ => None,
         };
-        let same = |condition: &PodCondition| {
-            condition.status == "False"
-                && condition.reason.as_deref() == Some(report.reason)
-                && condition.message.as_deref() == Some(&report.message)
-        };
-        if before.is_some_and(same) && nominated.is_none() {
+        if condition.is_none() && nominated.is_none() {
             return None;
         }
-        let unchanged = before.filter(|condition| condition.status == "False");
-        let since = unchanged.and_then(|condition| condition.last_transition_time.clone());
-        let now = self.client.context().clock.now();
-        let mut status = json!({"conditions": [{
-            "type": "PodScheduled", "status": "False", "reason": report.reason, "message": report.message,
-            "lastTransitionTime": since.unwrap_or(now),
-        }]});
+        let mut status = json!({});
+        if let Some(condition) = condition {
+            status["conditions"] = json!([condition]);
+        }
         if let Some(node) = nominated {
             status["nominatedNodeName"] = if node.is_empty() { Value::Null } else { json!(node) };
         }
         // The version makes sure that nothing is written over a binding that this process has not seen.
         let meta = json!({"resourceVersion": pod.metadata.resource_version});
         Some(json!({"metadata": meta, "status": status}))
+    }
+
+    /// The condition to write; `None` if the pod says so already.
+    fn condition(&self, report: &Report, pod: &Pod) -> Option<Value> {
+        let (reason, message) = report.condition.as_ref()?;
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let before =
+            conditions.unwrap_or_default().iter().find(|condition| condition.type_ == "PodScheduled");
+        let same = |condition: &PodCondition| {
+            condition.status == "False"
+                && condition.reason.as_deref() == Some(reason)
+                && condition.message.as_deref() == Some(message)
+        };
+        if before.is_some_and(same) {
+            return None;
+        }
+        let unchanged = before.filter(|condition| condition.status == "False");
+        let since = unchanged.and_then(|condition| condition.last_transition_time.clone());
+        Some(json!({
+            "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+            "lastTransitionTime": since.unwrap_or_else(|| self.client.context().clock.now()),
+        }))
     }
 
     /// Removes the pods that have to make room.
@@ -142,14 +160,17 @@ impl Reporter {
             }]}});
             let marked =
                 pods.patch_status(&victim.name, &PatchParams::default(), &Patch::Strategic(condition)).await;
-            if let Err(error) = marked {
-                tracing::debug!(pod = %victim.name, %error, "a victim of preemption was not marked");
-            }
-            let params = DeleteParams::default().uid(&victim.uid);
-            match pods.delete(&victim.name, &params).await {
-                Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => {}
+            let sent = match marked {
+                // Without the mark nobody could tell why it goes: it is tried again as a whole.
+                Ok(_) => pods.delete(&victim.name, &DeleteParams::default().uid(&victim.uid)).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match sent {
+                Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(pod = %victim.name, %error, "a victim of preemption was not deleted");
+                    tracing::warn!(pod = %victim.name, %error, "a victim of preemption was not sent away");
+                    let (victim, preemptor) = (victim.uid.as_str().into(), report.pod.uid.clone());
+                    self.inbox.tell(News::Spared { victim, preemptor });
                 }
             }
         }

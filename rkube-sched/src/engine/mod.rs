@@ -27,6 +27,7 @@
 mod candidates;
 mod classes;
 mod diagnosis;
+mod what_if;
 
 use std::collections::BTreeSet;
 
@@ -34,16 +35,17 @@ use rkube_api::context::Rng;
 
 use crate::{
     framework::{
-        CycleState, Filter, MAX_NODE_SCORE, PostFiltered, PreFilterExtensions, Profile, Status, Weighted,
-        contained,
+        Code, CycleState, Filter, MAX_NODE_SCORE, Nomination, PostFiltered, PreFilterExtensions, Profile,
+        Status, Weighted, contained,
     },
     queue::Nominator,
-    snapshot::{NodeId, NodeSet, NodeView, Overlay, PlacedPod, PodInfo, Snapshot},
+    snapshot::{NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
 pub use candidates::Candidates;
 pub use classes::Classes;
 pub use diagnosis::{Diagnosis, NO_NODES};
+pub use what_if::{Trial, WhatIf};
 
 /// Everything a decision depends on beside the pod and its profile.
 #[derive(Clone, Copy, Debug)]
@@ -136,9 +138,9 @@ impl<'p> Prepared<'p> {
     }
 }
 
-/// Why the nodes in question could not be found.
-enum Stop {
-    Unfit(Box<Diagnosis>),
+/// Why no node was found.
+enum Stop<'p> {
+    Unfit(Box<(Diagnosis, Prepared<'p>)>),
     Fail(Status),
 }
 
@@ -153,22 +155,22 @@ impl<'a> Engine<'a> {
         }) {
             Ok((nodes, total)) => self.choose(&nodes, &total),
             Err(Stop::Fail(status)) => Decision::Fail(status),
-            Err(Stop::Unfit(diagnosis)) => self.post_filter(pod, profile, &mut state, *diagnosis),
+            Err(Stop::Unfit(why)) => self.post_filter(pod, profile, &mut state, *why),
         };
         Outcome { decision, state }
     }
 
     /// The nodes that pass PreFilter and Filter.
-    fn feasible(
+    fn feasible<'p>(
         &self,
         pod: &PodInfo,
-        profile: &Profile,
+        profile: &'p Profile,
         state: &mut CycleState,
-    ) -> Result<Vec<NodeId>, Stop> {
+    ) -> Result<Vec<NodeId>, Stop<'p>> {
         let mut diagnosis = Diagnosis { all_nodes: self.snapshot.nodes().len(), ..Diagnosis::default() };
         if diagnosis.all_nodes == 0 {
             diagnosis.absent = Some(Status::unresolvable(NO_NODES));
-            return Err(Stop::Unfit(Box::new(diagnosis)));
+            return Err(Stop::Unfit(Box::new((diagnosis, Prepared::new(profile, None, &[])))));
         }
         let prepared = self.pre_filter(pod, profile, state, &mut diagnosis)?;
 
@@ -194,7 +196,7 @@ impl<'a> Engine<'a> {
             diagnosis.blame(status);
         }
         diagnosis.rejected = nodes.rejected;
-        Err(Stop::Unfit(Box::new(diagnosis)))
+        Err(Stop::Unfit(Box::new((diagnosis, prepared))))
     }
 
     /// Runs PreFilter.
@@ -204,7 +206,7 @@ impl<'a> Engine<'a> {
         profile: &'p Profile,
         state: &mut CycleState,
         diagnosis: &mut Diagnosis,
-    ) -> Result<Prepared<'p>, Stop> {
+    ) -> Result<Prepared<'p>, Stop<'p>> {
         let mut only: Option<BTreeSet<NodeId>> = None;
         let mut skipped = Vec::new();
         let mut narrowed = BTreeSet::new();
@@ -212,7 +214,7 @@ impl<'a> Engine<'a> {
             diagnosis.blame(&status);
             diagnosis.pre_filter_message = status.message();
             diagnosis.absent = Some(status);
-            Stop::Unfit(Box::new(diagnosis))
+            Stop::Unfit(Box::new((diagnosis, Prepared::new(profile, None, &[]))))
         };
         for plugin in &profile.pre_filter {
             let name = plugin.name();
@@ -287,7 +289,7 @@ impl<'a> Engine<'a> {
         if held.is_empty() {
             return Status::success();
         }
-        let (mut overlay, mut state) = (Overlay::default(), state.clone());
+        let (mut overlay, mut state) = (node.overlay().cloned().unwrap_or_default(), state.clone());
         for other in held {
             let added = PlacedPod::from(&**other);
             overlay.add(added.clone());
@@ -376,31 +378,42 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Asks for a way to make room.
     fn post_filter(
         &self,
         pod: &PodInfo,
         profile: &Profile,
         state: &mut CycleState,
-        mut diagnosis: Diagnosis,
+        (mut diagnosis, prepared): (Diagnosis, Prepared<'_>),
     ) -> Decision {
         let mut plan = PostFiltered::default();
-        for plugin in &profile.post_filter {
-            let asked = || plugin.post_filter(state, pod, self.snapshot, &diagnosis);
-            let answer = match contained(plugin.name(), "PostFilter", asked) {
+        let what_if = WhatIf { engine: *self, pod, prepared: &prepared };
+        let mut said = Vec::new();
+        let asked = profile.post_filter.iter().take_while(|_| diagnosis.all_nodes > 0);
+        for plugin in asked {
+            let ask = || plugin.post_filter(state, pod, &what_if, &diagnosis);
+            let answer = match contained(plugin.name(), "PostFilter", ask) {
                 Ok(answer) => answer,
                 Err(status) => return Decision::Fail(status),
             };
-            if !answer.status.is_success() && !answer.status.is_rejected() {
-                return Decision::Fail(answer.status.from_plugin(plugin.name()));
+            let status = answer.status.clone();
+            if !status.is_success() && !status.is_rejected() {
+                return Decision::Fail(status.from_plugin(plugin.name()));
             }
-            diagnosis.post_filter_message = answer.status.message();
-            let last = answer.status.is_success()
-                || answer.status.code() == crate::framework::Code::UnschedulableAndUnresolvable;
-            plan = answer;
+            let last = status.is_success() || status.code() == Code::UnschedulableAndUnresolvable;
+            // The last one speaks for itself; of the others, each may have something to say.
+            if last {
+                said.clear();
+            }
+            said.extend((!status.message().is_empty()).then(|| status.message()));
+            if last || answer.nomination != Nomination::Keep {
+                plan = answer;
+            }
             if last {
                 break;
             }
         }
+        diagnosis.post_filter_message = said.join(", ");
         Decision::Unfit(Box::new(Unfit { diagnosis, plan }))
     }
 }

@@ -32,9 +32,13 @@ fn standard(snapshot: &Snapshot, pod: &PodInfo, seed: u64) -> Decision {
     decide(snapshot, &Profiles::standard(), &Nominator::default(), pod, seed)
 }
 
+/// The account, without what came of preemption.
 fn message(decision: Decision) -> String {
     match decision {
-        Decision::Unfit(unfit) => unfit.diagnosis.message(),
+        Decision::Unfit(mut unfit) => {
+            unfit.diagnosis.post_filter_message.clear();
+            unfit.diagnosis.message()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -148,11 +152,12 @@ impl PreFilter for Odd {
     }
 }
 impl PostFilter for Odd {
-    fn post_filter(&self, _: &mut CycleState, _: &PodInfo, _: &Snapshot, why: &Diagnosis) -> PostFiltered {
+    fn post_filter(&self, _: &mut CycleState, _: &PodInfo, _: &WhatIf<'_>, why: &Diagnosis) -> PostFiltered {
         PostFiltered {
             status: Status::success().with(format!("{} refused", why.rejected.len())),
             nomination: Nomination::Node("a".into()),
             victims: vec![Victim { namespace: "n".into(), name: "v".into(), uid: "u".into() }],
+            ..PostFiltered::default()
         }
     }
 }
@@ -195,6 +200,40 @@ fn post_filter_speaks_last_and_its_plan_is_handed_on() {
     assert_eq!(unfit.diagnosis.message(), "0/1 nodes are available: 1 Insufficient cpu. 1 refused");
     assert_eq!(unfit.diagnosis.unschedulable_plugins, BTreeSet::from(["NodeResourcesFit"]));
     assert_eq!((unfit.plan.nomination, unfit.plan.victims.len()), (Nomination::Node("a".into()), 1));
+}
+
+struct Shrug(&'static str);
+impl Plugin for Shrug {
+    fn name(&self) -> &'static str {
+        self.0
+    }
+}
+impl PostFilter for Shrug {
+    fn post_filter(&self, _: &mut CycleState, _: &PodInfo, _: &WhatIf<'_>, _: &Diagnosis) -> PostFiltered {
+        let nomination = if self.0 == "One" { Nomination::Clear } else { Nomination::Keep };
+        let status = Status::unschedulable(format!("{} cannot help.", self.0));
+        PostFiltered { status, nomination, ..PostFiltered::default() }
+    }
+}
+
+#[test]
+fn every_post_filter_that_cannot_help_says_so() {
+    let snapshot = snapshot([node("a", json!({"cpu": "1"}))]);
+    let add = |registry: &mut PluginRegistry| {
+        for name in ["One", "Two"] {
+            registry.add(name, move |_, _| Ok(Points::of(Shrug(name)).post_filter().done())).unwrap();
+        }
+    };
+    let config = ProfileConfig::standard().without("DefaultPreemption").with("One", 1).with("Two", 1);
+    let pod = pod_asking("p", json!({"cpu": "2"}));
+    let ask = |snapshot| decide(snapshot, &profiles(add, config.clone()), &Nominator::default(), &pod, 1);
+    let Decision::Unfit(unfit) = ask(&snapshot) else { panic!() };
+    let message = unfit.diagnosis.message();
+    assert_eq!(message, "0/1 nodes are available: 1 Insufficient cpu. One cannot help., Two cannot help.");
+    assert_eq!(unfit.plan.nomination, Nomination::Clear);
+    // Where there are no nodes, nobody is asked.
+    let Decision::Unfit(unfit) = ask(&Snapshot::default()) else { panic!() };
+    assert_eq!((unfit.diagnosis.message().as_str(), unfit.plan.nomination), (NO_NODES, Nomination::Keep));
 }
 
 #[test]

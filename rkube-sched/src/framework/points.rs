@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{ClusterEvent, CycleState, Hint, Interest, Status};
 use crate::{
-    engine::{Candidates, Diagnosis},
+    engine::{Candidates, Diagnosis, WhatIf},
     queue::QueuedPod,
     snapshot::{NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Snapshot},
 };
@@ -192,6 +192,8 @@ pub struct PostFiltered {
     pub nomination: Nomination,
     /// Who has to go.
     pub victims: Vec<Victim>,
+    /// Pods for which no room is held any more.
+    pub displaced: Vec<Arc<PodInfo>>,
 }
 
 impl From<Status> for PostFiltered {
@@ -207,7 +209,7 @@ pub trait PostFilter: Plugin {
         &self,
         state: &mut CycleState,
         pod: &PodInfo,
-        snapshot: &Snapshot,
+        cluster: &WhatIf<'_>,
         diagnosis: &Diagnosis,
     ) -> PostFiltered;
 }

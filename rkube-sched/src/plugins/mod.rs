@@ -8,6 +8,7 @@
 //! ```
 
 pub mod default_binder;
+pub mod default_preemption;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
@@ -37,6 +38,7 @@ const ALL: &[(&str, Make, i64)] = &[
     (node_resources_fit::NAME, node_resources_fit::make, 1),
     (pod_topology_spread::NAME, pod_topology_spread::make, 2),
     (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),
+    (default_preemption::NAME, default_preemption::make, 1),
     (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
     (image_locality::NAME, image_locality::make, 1),
     (default_binder::NAME, default_binder::make, 1),

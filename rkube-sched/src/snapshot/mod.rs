@@ -113,6 +113,8 @@ struct Entry {
     /// Its place in the row's list.
     index: usize,
     assumed: bool,
+    /// Whether the scheduler is sending it away, which the pod itself may not show yet.
+    doomed: bool,
 }
 
 /// The cluster's nodes and the pods that have one.
@@ -386,13 +388,19 @@ impl Snapshot {
             let (node, relabelled) = (entry.node, entry.pod.labels != pod.labels);
             entry.assumed = false;
             entry.pod = pod;
+            entry.pod.preempted |= entry.doomed;
             if relabelled {
                 self.log.push(node, Dirty::Load);
             }
             return;
         }
-        self.remove_pod(&pod.uid.clone());
+        let uid = pod.uid.clone();
+        let doomed = self.entry(&uid).is_some_and(|entry| entry.doomed);
+        self.remove_pod(&uid);
         self.place(pod, node, false);
+        if doomed {
+            self.doom(&uid, true);
+        }
     }
 
     /// A pod is taken to be on a node, until it is seen there ([`Snapshot::set_pod`]) or the binding
@@ -407,12 +415,23 @@ impl Snapshot {
         self.is_assumed(uid) && self.remove_pod(uid)
     }
 
+    /// The scheduler sends a pod away to make room, or after all does not: it counts as
+    /// [preempted](PlacedPod::preempted) before the pod itself says so.
+    pub fn doom(&mut self, uid: &str, doomed: bool) {
+        if let Some(&slot) = self.pods.get(uid)
+            && let Some(entry) = self.entries[slot as usize].as_mut()
+        {
+            (entry.doomed, entry.pod.preempted) = (doomed, doomed);
+        }
+    }
+
     fn place(&mut self, pod: PlacedPod, node: &str, assumed: bool) {
         let id = self.row_of(node);
         self.columns.apply(id, &pod.requests, 1);
         self.count_terms(id, &pod, 1);
         let pods = &mut self.rows[id.row()].pods;
-        let (uid, entry) = (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed }));
+        let (uid, entry) =
+            (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed, doomed: false }));
         let slot = match self.free_entries.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = entry;

@@ -119,7 +119,7 @@ pub struct PlacedPod {
     pub requests: Requests,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// When it started, or was made: the order in which preemption prefers victims.
+    /// When it started, if it has: preemption spares those that run longest.
     pub since: Option<Timestamp>,
     /// Whether it is on its way out.
     pub terminating: bool,
@@ -146,7 +146,6 @@ impl PlacedPod {
         ports: Box<[HostPort]>,
     ) -> Self {
         let meta = &pod.metadata;
-        let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
         Self {
             uid,
             namespace: meta.namespace.as_deref().unwrap_or_default().into(),
@@ -154,7 +153,7 @@ impl PlacedPod {
             priority: priority(pod),
             requests,
             labels: meta.labels.clone().unwrap_or_default(),
-            since: started.or(meta.creation_timestamp.as_ref()).map(|time| time.0),
+            since: pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0),
             terminating: meta.deletion_timestamp.is_some(),
             preempted: meta.deletion_timestamp.is_some() && is_preempted(pod),
             terms,

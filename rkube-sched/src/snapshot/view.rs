@@ -32,6 +32,17 @@ impl Overlay {
         }
     }
 
+    /// Puts back a pod that was taken away.
+    pub fn restore(&mut self, pod: &PlacedPod) {
+        match self.removed.iter().position(|removed| *removed == pod.uid) {
+            Some(index) => {
+                self.apply(&pod.requests, 1);
+                self.removed.swap_remove(index);
+            }
+            None => self.add(pod.clone()),
+        }
+    }
+
     fn apply(&mut self, requests: &Requests, sign: i64) {
         let add = |sum: &mut i64, amount: i64| *sum = sum.wrapping_add(sign.wrapping_mul(amount));
         add(&mut self.sums.cpu_milli, requests.cpu_milli);
@@ -90,6 +101,10 @@ impl<'a> NodeView<'a> {
     /// The same node with pods added or taken away in thought.
     pub fn with(self, overlay: &'a Overlay) -> Self {
         Self { overlay: Some(overlay), ..self }
+    }
+
+    pub(crate) fn overlay(&self) -> Option<&'a Overlay> {
+        self.overlay
     }
 
     /// Its name.
@@ -156,7 +171,7 @@ impl<'a> NodeView<'a> {
     }
 
     /// Its pods, in no particular but a repeatable order.
-    pub fn pods(&self) -> impl Iterator<Item = &'a PlacedPod> {
+    pub fn pods(&self) -> impl Iterator<Item = &'a PlacedPod> + use<'a> {
         let overlay = self.overlay;
         let own = self
             .snapshot

@@ -45,7 +45,8 @@ async fn a_pod_that_fits_nowhere_is_told_why_and_helped_by_a_new_node() {
     let scheduler = world.scheduler(Config::default());
     world.pod("p", "2").await;
     after(1).await;
-    let message = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s).";
+    let message = "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint(s). preemption: \
+                   0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
     let condition = world.condition("p").await;
     assert_eq!(condition.status, "False");
     assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));

@@ -6,4 +6,5 @@ mod binding;
 mod churn;
 mod panics;
 mod plugins;
+mod preemption;
 mod support;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use rkube_sched::{
     Config,
-    engine::Diagnosis,
+    engine::{Diagnosis, WhatIf},
     framework::{
         Bind, ClusterEvent, CycleState, Filter, Hint, Permission, Permit, Plugin, Points, PostBind,
         PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter, PreFiltered, PreScore, Reserve, Score,
@@ -54,7 +54,7 @@ impl Filter for Bomb {
     }
 }
 impl PostFilter for Bomb {
-    fn post_filter(&self, _: &mut CycleState, pod: &PodInfo, _: &Snapshot, _: &Diagnosis) -> PostFiltered {
+    fn post_filter(&self, _: &mut CycleState, pod: &PodInfo, _: &WhatIf<'_>, _: &Diagnosis) -> PostFiltered {
         self.at("PostFilter", pod);
         Status::unschedulable("").into()
     }

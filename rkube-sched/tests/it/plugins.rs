@@ -11,12 +11,12 @@ use std::{
 use async_trait::async_trait;
 use rkube_sched::{
     Config,
-    engine::Diagnosis,
+    engine::{Diagnosis, WhatIf},
     framework::{
         Actions, CycleState, Interest, Nomination, Permission, Permit, Plugin, Points, PostBind, PostFilter,
         PostFiltered, PreBind, Reserve, Resource, Status, Victim,
     },
-    snapshot::{PodInfo, Snapshot},
+    snapshot::PodInfo,
 };
 use serde_json::json;
 
@@ -179,10 +179,10 @@ impl PostFilter for Bully {
         &self,
         _: &mut CycleState,
         pod: &PodInfo,
-        snapshot: &Snapshot,
+        cluster: &WhatIf<'_>,
         _: &Diagnosis,
     ) -> PostFiltered {
-        let node = snapshot.view(snapshot.nodes()[0]);
+        let node = cluster.snapshot().view(cluster.snapshot().nodes()[0]);
         let Some(victim) = node.pods().find(|other| other.priority < pod.priority && !other.terminating)
         else {
             return Status::unschedulable("preemption: nobody can go").into();
@@ -195,6 +195,7 @@ impl PostFilter for Bully {
                 name: victim.name.to_string(),
                 uid: victim.uid.to_string(),
             }],
+            ..PostFiltered::default()
         }
     }
 }
@@ -203,9 +204,11 @@ impl PostFilter for Bully {
 async fn a_plan_to_make_room_is_carried_out_and_the_room_is_held() {
     let world = World::new(1).await;
     world.node("a", "2").await;
-    world.scheduler(with_plugins(&["Bully"], |plugins| {
+    let mut config = with_plugins(&["Bully"], |plugins| {
         plugins.add("Bully", |_, _| Ok(Points::of(Bully).post_filter().done())).unwrap();
-    }));
+    });
+    config.profiles[0] = config.profiles[0].clone().without("DefaultPreemption");
+    world.scheduler(config);
     world.pod("low", "2").await;
     after(1).await;
     world.pod_with("high", "2", json!({"priorityClassName": "system-node-critical"})).await;

@@ -7,8 +7,11 @@ use k8s_openapi::{
 use serde_json::json;
 
 use crate::{
-    kinds::shared::{fill, printing, semantic, text, workload},
-    meta::{ErrorList, FieldError, FieldPath, intstr::percent_of, names},
+    kinds::shared::{
+        checks::{int_or_percent, not_above_everything},
+        fill, printing, semantic, text, workload,
+    },
+    meta::{ErrorList, FieldError, FieldPath, intstr::percent_of},
     registry::Definition,
 };
 
@@ -135,22 +138,13 @@ fn validate_rolling(rolling: &RollingUpdateDeployment, path: &FieldPath<'_>, err
     if amount(unavailable) == 0 && amount(surge) == 0 {
         errors.push(FieldError::invalid(&field, unavailable, "may not be 0 when `maxSurge` is 0"));
     }
-    if matches!(unavailable, IntOrString::String(text) if percent_of(text).is_ok_and(|p| p > 100)) {
-        errors.push(FieldError::invalid(&field, unavailable, "must not be greater than 100%"));
-    }
+    not_above_everything(unavailable, &field, errors);
 }
 
 fn amount(value: &IntOrString) -> i64 {
     match value {
         IntOrString::Int(number) => i64::from(*number),
         IntOrString::String(text) => percent_of(text).unwrap_or(0),
-    }
-}
-
-fn int_or_percent(value: &IntOrString, path: &FieldPath<'_>, errors: &mut ErrorList) {
-    match value {
-        IntOrString::Int(number) => errors.non_negative(path, i64::from(*number)),
-        IntOrString::String(text) => errors.push_messages(path, text, names::percent(text)),
     }
 }
 

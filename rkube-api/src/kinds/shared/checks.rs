@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::meta::{ErrorList, FieldError, FieldPath, names};
+use crate::meta::{ErrorList, FieldError, FieldPath, intstr::percent_of, names};
 
 /// Protocols of ports.
 pub(crate) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -59,6 +59,21 @@ pub(crate) fn port_or_name(port_or_name: &IntOrString, path: &FieldPath<'_>, err
     match port_or_name {
         IntOrString::Int(number) => port(*number, path, errors),
         IntOrString::String(name) => errors.push_messages(path, name, names::port_name(name)),
+    }
+}
+
+/// A number or a percentage, not below zero.
+pub(crate) fn int_or_percent(value: &IntOrString, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    match value {
+        IntOrString::Int(number) => errors.non_negative(path, i64::from(*number)),
+        IntOrString::String(text) => errors.push_messages(path, text, names::percent(text)),
+    }
+}
+
+/// A percentage of at most 100.
+pub(crate) fn not_above_everything(value: &IntOrString, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    if matches!(value, IntOrString::String(text) if percent_of(text).is_ok_and(|percent| percent > 100)) {
+        errors.push(FieldError::invalid(path, value, "must not be greater than 100%"));
     }
 }
 

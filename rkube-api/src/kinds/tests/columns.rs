@@ -26,6 +26,7 @@ fn headings_are_those_of_kubectl() {
         ("Lease", "Name,Holder,Age"),
         ("ServiceAccount", "Name,Age"),
         ("Namespace", "Name,Status,Age"),
+        ("PodDisruptionBudget", "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"),
         ("PriorityClass", "Name,Value,Global-Default,Age,PreemptionPolicy"),
     ] {
         assert_eq!(headings(kind).join(","), want);
@@ -284,6 +285,8 @@ fn the_rest() {
         row("Namespace", json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}}))[1],
         "Active"
     );
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"maxUnavailable": "20%"}, "status": {"disruptionsAllowed": 3}});
+    assert_eq!(row("PodDisruptionBudget", budget), ["b", "N/A", "20%", "3", "<unknown>"]);
     assert_eq!(
         row("PriorityClass", json!({"metadata": {"name": "c"}, "value": 5, "preemptionPolicy": "Never"})),
         ["c", "5", "false", "<unknown>", "Never"]

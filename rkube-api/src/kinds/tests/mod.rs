@@ -194,6 +194,7 @@ fn the_names_are_those_of_kubernetes() {
             "/services service Namespaced [svc] [all] status",
             "/serviceaccounts serviceaccount Namespaced [sa] [] token",
             "discovery.k8s.io/endpointslices endpointslice Namespaced [] [] ",
+            "policy/poddisruptionbudgets poddisruptionbudget Namespaced [pdb] [] status",
             "scheduling.k8s.io/priorityclasses priorityclass Cluster [pc] [] ",
         ]
     );

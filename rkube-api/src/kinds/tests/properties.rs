@@ -117,6 +117,10 @@ fn samples() -> Vec<(&'static str, Value)> {
             "status": {"capacity": {"cpu": "1", "pods": "110"}, "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}}),
         ),
         ("Namespace", json!({"metadata": {"name": "n"}})),
+        (
+            "PodDisruptionBudget",
+            json!({"metadata": meta("b"), "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}}),
+        ),
         ("PriorityClass", json!({"metadata": {"name": "c"}, "value": 1})),
     ]
 }

@@ -212,6 +212,27 @@ fn events() {
 }
 
 #[test]
+fn disruption_budgets() {
+    let budget = |spec: Value| json!({"metadata": meta("b"), "spec": spec});
+    check("PodDisruptionBudget", budget(json!({"minAvailable": 1, "selector": {}})), &[]);
+    check(
+        "PodDisruptionBudget",
+        budget(json!({"minAvailable": "101%", "unhealthyPodEvictionPolicy": "Never"})),
+        &[
+            "spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%",
+            "spec.unhealthyPodEvictionPolicy: Unsupported value: \"Never\": supported values: \"AlwaysAllow\", \"IfHealthyBudget\"",
+        ],
+    );
+    check(
+        "PodDisruptionBudget",
+        budget(json!({"maxUnavailable": -1})),
+        &["spec.maxUnavailable: Invalid value: -1: must be greater than or equal to 0"],
+    );
+    let both = create_errors("PodDisruptionBudget", budget(json!({"minAvailable": 1, "maxUnavailable": 1})));
+    assert!(both[0].ends_with("minAvailable and maxUnavailable cannot be both set"), "{both:?}");
+}
+
+#[test]
 fn leases_and_classes_and_namespaces() {
     check(
         "Lease",

@@ -1,0 +1,53 @@
+//! Carries out a plan to make room.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use rkube_api::client::EventKind;
+use tokio::time::Instant;
+
+use super::{Driver, report::Report};
+use crate::{
+    framework::{Nomination, PostFiltered, Victim},
+    snapshot::PodInfo,
+};
+
+impl Driver {
+    /// Marks who has to go, and takes room back that was held for lesser pods. What the API server is to
+    /// do about it goes with the pod's report.
+    pub(super) fn make_room(&mut self, pod: &Arc<PodInfo>, plan: &mut PostFiltered) {
+        let Nomination::Node(node) = &plan.nomination else { return };
+        for victim in &plan.victims {
+            self.snapshot.doom(&victim.uid, true);
+            self.tell_victim(pod, victim, node);
+        }
+        // One that Permit still holds is not on its node yet: it is stopped, not deleted.
+        plan.victims.retain(|victim| !self.handle.waiting.reject(&victim.uid, "", "preempted"));
+        for lesser in std::mem::take(&mut plan.displaced) {
+            self.queue.nominator_mut().clear(&lesser.uid);
+            self.queue.activate(&lesser.uid, Instant::now());
+            let nomination = Nomination::Clear;
+            self.reporter.tell(Report { pod: lesser, condition: None, nomination, victims: Vec::new() });
+        }
+    }
+
+    fn tell_victim(&self, pod: &PodInfo, victim: &Victim, node: &str) {
+        let Some(recorder) = self.recorders.get(pod.scheduler_name()) else { return };
+        let victim = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            namespace: Some(victim.namespace.clone()),
+            name: Some(victim.name.clone()),
+            uid: Some(victim.uid.clone()),
+            ..ObjectReference::default()
+        };
+        let note = format!("Preempted by pod {} on node {node}", pod.uid);
+        recorder.record_reference(victim, EventKind::Normal, "Preempted", "Preempting", note);
+    }
+
+    /// A victim was not sent away: whom it was to make room for looks again.
+    pub(super) fn spared(&mut self, victim: &str, preemptor: &str) {
+        self.snapshot.doom(victim, false);
+        self.queue.activate(preemptor, Instant::now());
+    }
+}

@@ -1,0 +1,336 @@
+//! Makes room for a pod by sending away pods of lower priority.
+//!
+//! Semantics: <https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/>. Of the
+//! nodes where it helps if pods go, some are tried: all pods of lower priority are taken away in thought,
+//! then put back one after the other, the most important first and those first whose going would break a
+//! disruption budget; who does not fit back is a victim. Of the nodes found, the one is taken where least is
+//! lost.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use jiff::Timestamp;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use rkube_api::{
+    client::Cache,
+    meta::{
+        labels::LabelSelector,
+        validation::{ErrorList, FieldError, FieldPath},
+    },
+};
+use serde::Deserialize;
+
+use crate::{
+    engine::{Diagnosis, WhatIf},
+    framework::{
+        Args, Code, ConfigError, CycleState, Handle, Interest, Nomination, Plugin, PointSet, Points,
+        PostFilter, PostFiltered, Status, Victim,
+    },
+    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot},
+};
+
+/// The plugin's name.
+pub const NAME: &str = "DefaultPreemption";
+
+const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
+const UNDER_WAY: &str = "not eligible due to a terminating pod on the nominated node.";
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+const NO_HELP: &str = "Preemption is not helpful for scheduling";
+
+/// The plugin's arguments, as in `KubeSchedulerConfiguration`.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DefaultPreemptionArgs {
+    /// So many of the nodes in question must be candidates before the search ends, in percent: 10.
+    pub min_candidate_nodes_percentage: i32,
+    /// And at least so many: 100.
+    pub min_candidate_nodes_absolute: i32,
+}
+
+impl Default for DefaultPreemptionArgs {
+    fn default() -> Self {
+        Self { min_candidate_nodes_percentage: 10, min_candidate_nodes_absolute: 100 }
+    }
+}
+
+impl DefaultPreemptionArgs {
+    fn validate(self) -> Result<(), ErrorList> {
+        let (percentage, absolute) = (self.min_candidate_nodes_percentage, self.min_candidate_nodes_absolute);
+        let paths =
+            [FieldPath::new("minCandidateNodesPercentage"), FieldPath::new("minCandidateNodesAbsolute")];
+        let mut errors = ErrorList::default();
+        if !(0..=100).contains(&percentage) {
+            errors.push(FieldError::invalid(&paths[0], percentage, "not in valid range [0, 100]"));
+        }
+        if absolute < 0 {
+            errors.push(FieldError::invalid(&paths[1], absolute, "not in valid range [0, inf)"));
+        }
+        if percentage == 0 && absolute == 0 {
+            let text = "cannot be zero at the same time as minCandidateNodesAbsolute";
+            errors.push(FieldError::invalid(&paths[0], 0, text));
+            let text = "cannot be zero at the same time as minCandidateNodesPercentage";
+            errors.push(FieldError::invalid(&paths[1], 0, text));
+        }
+        errors.into_result()
+    }
+
+    /// How many candidates are enough.
+    fn enough(self, nodes: usize) -> usize {
+        let share = nodes * usize::try_from(self.min_candidate_nodes_percentage).unwrap_or(0) / 100;
+        share.max(usize::try_from(self.min_candidate_nodes_absolute).unwrap_or(0)).min(nodes)
+    }
+}
+
+/// Preempts. See the module's documentation.
+#[derive(Debug)]
+pub struct DefaultPreemption {
+    args: DefaultPreemptionArgs,
+    budgets: Cache<PodDisruptionBudget>,
+}
+
+/// Makes the plugin from [`DefaultPreemptionArgs`].
+pub fn make(args: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
+    Ok(Points::of(DefaultPreemption::new(args.read(NAME)?, handle)?).post_filter().done())
+}
+
+/// A node where the pod fits once some pods are gone, the most important of them first.
+#[derive(Debug)]
+struct Candidate<'a> {
+    node: NodeId,
+    victims: Vec<&'a PlacedPod>,
+    /// How many of them a budget would have kept.
+    violations: usize,
+}
+
+/// What is lost on a node: the less the better, field by field.
+type Loss = (usize, i32, i64, usize, Reverse<Timestamp>);
+
+impl Candidate<'_> {
+    fn loss(&self) -> Loss {
+        let highest = self.victims.first().map_or(i32::MIN, |victim| victim.priority);
+        // Raised above zero, so that more pods of a negative priority are not less.
+        let raised = |victim: &&PlacedPod| i64::from(victim.priority) + i64::from(i32::MAX) + 1;
+        let of_highest = self.victims.iter().filter(|victim| victim.priority == highest);
+        let earliest = of_highest.map(|victim| started(victim)).min().unwrap_or(Timestamp::MIN);
+        let sum = self.victims.iter().map(raised).sum();
+        (self.violations, highest, sum, self.victims.len(), Reverse(earliest))
+    }
+}
+
+/// When a pod started; one that has not yet is the youngest.
+fn started(pod: &PlacedPod) -> Timestamp {
+    pod.since.unwrap_or(Timestamp::MAX)
+}
+
+/// Orders pods by importance, the most important first; the UID makes it repeatable.
+fn sort_by_importance(pods: &mut [&PlacedPod]) {
+    pods.sort_unstable_by(|a, b| {
+        let key = |pod: &PlacedPod| (Reverse(pod.priority), started(pod));
+        key(a).cmp(&key(b)).then_with(|| a.uid.cmp(&b.uid))
+    });
+}
+
+/// What budgets still allow, while pods are taken away in thought.
+struct Budgets<'a>(Vec<Budget<'a>>);
+
+struct Budget<'a> {
+    budget: &'a PodDisruptionBudget,
+    selector: LabelSelector,
+    allowed: i32,
+}
+
+impl<'a> Budgets<'a> {
+    /// A budget whose selector says nothing, or cannot be read, keeps no pod.
+    fn new(budgets: impl Iterator<Item = &'a PodDisruptionBudget>) -> Self {
+        let one = |budget: &'a PodDisruptionBudget| {
+            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+            let selector = LabelSelector::from_api(selector).ok()?;
+            let silent = selector.is_everything() || selector.is_nothing();
+            let allowed = budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0);
+            (!silent).then_some(Budget { budget, selector, allowed })
+        };
+        Self(budgets.filter_map(one).collect())
+    }
+
+    /// Whether a pod's going breaks a budget, as one more to go.
+    fn breaks(&mut self, pod: &PlacedPod) -> bool {
+        let mut broken = false;
+        for Budget { budget, selector, allowed } in &mut self.0 {
+            let here = budget.metadata.namespace.as_deref() == Some(&*pod.namespace);
+            let gone = |budget: &PodDisruptionBudget| {
+                // The API server lets it go already.
+                let disrupted = budget.status.as_ref().and_then(|status| status.disrupted_pods.as_ref());
+                disrupted.is_some_and(|disrupted| disrupted.contains_key(&*pod.name))
+            };
+            if !pod.labels.is_empty() && here && selector.matches(&pod.labels) && !gone(budget) {
+                *allowed -= 1;
+                broken |= *allowed < 0;
+            }
+        }
+        broken
+    }
+}
+
+impl DefaultPreemption {
+    /// The plugin.
+    pub fn new(args: DefaultPreemptionArgs, handle: &Handle) -> Result<Self, ConfigError> {
+        args.validate().map_err(|errors| ConfigError::arguments(NAME, errors.to_string()))?;
+        Ok(Self { args, budgets: handle.listers.get() })
+    }
+
+    /// Finds nodes where pods can make room; if there are none, why each does not help.
+    fn candidates<'a>(
+        &self,
+        state: &CycleState,
+        pod: &PodInfo,
+        cluster: &WhatIf<'a>,
+        nodes: &[NodeId],
+    ) -> Result<Vec<Candidate<'a>>, Vec<(NodeId, Status)>> {
+        let budgets = self.budgets.list();
+        let (enough, offset) = (self.args.enough(nodes.len()), cluster.rng().below(nodes.len()));
+        let (mut kind, mut harsh, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        for &node in nodes[offset..].iter().chain(&nodes[..offset]) {
+            let budgets = Budgets::new(budgets.iter().map(|budget| &**budget));
+            match victims(state, pod, cluster, node, budgets) {
+                Ok(candidate) if candidate.violations == 0 => kind.push(candidate),
+                Ok(candidate) => harsh.push(candidate),
+                Err(status) => refusals.push((node, status)),
+            }
+            if !kind.is_empty() && kind.len() + harsh.len() >= enough {
+                break;
+            }
+        }
+        kind.append(&mut harsh);
+        if kind.is_empty() { Err(refusals) } else { Ok(kind) }
+    }
+}
+
+/// Who has to go from one node.
+fn victims<'a>(
+    state: &CycleState,
+    pod: &PodInfo,
+    cluster: &WhatIf<'a>,
+    node: NodeId,
+    mut budgets: Budgets<'_>,
+) -> Result<Candidate<'a>, Status> {
+    let there = cluster.snapshot().view(node).pods();
+    let mut lower: Vec<&PlacedPod> = there.filter(|there| there.priority < pod.priority).collect();
+    if lower.is_empty() {
+        return Err(Status::unresolvable(NO_VICTIMS));
+    }
+    let mut trial = cluster.trial(state, node);
+    for there in &lower {
+        trial.remove(there)?;
+    }
+    let status = trial.fits();
+    if !status.is_success() {
+        return Err(status);
+    }
+    sort_by_importance(&mut lower);
+    let (kept, others): (Vec<&PlacedPod>, Vec<&PlacedPod>) =
+        lower.into_iter().partition(|there| budgets.breaks(there));
+    let (mut victims, mut violations) = (Vec::new(), 0);
+    for (there, is_kept) in kept.iter().map(|pod| (*pod, true)).chain(others.iter().map(|pod| (*pod, false)))
+    {
+        trial.restore(there)?;
+        if !trial.fits().is_success() {
+            trial.remove(there)?;
+            victims.push(there);
+            violations += usize::from(is_kept);
+        }
+    }
+    if victims.is_empty() {
+        let name = cluster.snapshot().view(node).name();
+        return Err(Status::error(format!("expected at least one victim pod on node {name:?}")));
+    }
+    sort_by_importance(&mut victims);
+    Ok(Candidate { node, victims, violations })
+}
+
+/// The nodes where it may help if pods go, by number.
+fn in_question(diagnosis: &Diagnosis, snapshot: &Snapshot) -> Vec<NodeId> {
+    let helps = |status: &Status| status.code() == Code::Unschedulable;
+    let known: BTreeMap<NodeId, bool> =
+        diagnosis.rejected.iter().map(|(id, status)| (*id, helps(status))).collect();
+    let absent = diagnosis.absent.as_ref().is_some_and(helps);
+    let asked = |id: &NodeId| known.get(id).copied().unwrap_or(absent);
+    snapshot.nodes().iter().copied().filter(asked).collect()
+}
+
+/// Why a pod may not preempt now.
+fn ineligible(pod: &PodInfo, cluster: &WhatIf<'_>, diagnosis: &Diagnosis) -> Option<&'static str> {
+    if pod.spec().and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never") {
+        return Some(NEVER);
+    }
+    let node = cluster.snapshot().find(cluster.nominator().node_of(&pod.uid)?)?;
+    let hopeless = |status: &Status| status.code() == Code::UnschedulableAndUnresolvable;
+    if diagnosis.status_of(node).is_some_and(hopeless) {
+        return None;
+    }
+    let leaving = |there: &PlacedPod| there.preempted && there.priority < pod.priority;
+    cluster.snapshot().view(node).pods().any(leaving).then_some(UNDER_WAY)
+}
+
+fn refused(message: impl std::fmt::Display) -> Status {
+    Status::unschedulable(format!("preemption: {message}"))
+}
+
+impl Plugin for DefaultPreemption {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    /// It refuses no pod: what helps is what helps the plugins that did.
+    fn events(&self) -> Vec<Interest> {
+        Vec::new()
+    }
+}
+
+impl PostFilter for DefaultPreemption {
+    fn post_filter(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        cluster: &WhatIf<'_>,
+        diagnosis: &Diagnosis,
+    ) -> PostFiltered {
+        if let Some(why) = ineligible(pod, cluster, diagnosis) {
+            return refused(why).into();
+        }
+        let nodes = in_question(diagnosis, cluster.snapshot());
+        let candidates = self.candidates(state, pod, cluster, &nodes);
+        let best = match candidates {
+            Ok(candidates) => candidates.into_iter().min_by_key(Candidate::loss),
+            Err(refusals) => {
+                let failed = refusals.iter().find(|(_, status)| !status.is_rejected());
+                if let Some((_, status)) = failed {
+                    return Status::error(format!("preemption: {status}")).into();
+                }
+                let account = Diagnosis {
+                    all_nodes: cluster.snapshot().nodes().len(),
+                    rejected: refusals,
+                    absent: Some(Status::unresolvable(NO_HELP)),
+                    ..Diagnosis::default()
+                };
+                let status = refused(account.message());
+                return PostFiltered { status, nomination: Nomination::Clear, ..PostFiltered::default() };
+            }
+        };
+        let Some(best) = best else { return refused("no candidate node for preemption").into() };
+        let node = cluster.snapshot().view(best.node).name();
+        let victim = |pod: &&PlacedPod| Victim {
+            namespace: pod.namespace.to_string(),
+            name: pod.name.to_string(),
+            uid: pod.uid.to_string(),
+        };
+        let less = cluster.nominator().on(node).filter(|held| held.priority < pod.priority);
+        PostFiltered {
+            status: Status::success(),
+            nomination: Nomination::Node(node.to_owned()),
+            victims: best.victims.iter().map(victim).collect(),
+            displaced: less.cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

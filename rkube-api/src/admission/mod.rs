@@ -61,14 +61,13 @@ pub fn all() -> Vec<Arc<dyn Admission>> {
 /// What is done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// It is made.
+    /// It is made. The body of a subresource that is none of the object itself (a binding, an eviction, a
+    /// token request) is made too.
     Create,
     /// It is changed.
     Update,
     /// It is removed.
     Delete,
-    /// A subresource that is no object is used (eviction, exec).
-    Connect,
 }
 
 /// A plugin. Both phases default to letting everything pass.
@@ -100,6 +99,7 @@ pub trait Admission: Send + Sync + 'static {
 pub struct AdmissionRequest<'a> {
     call: &'a Call<'a>,
     operation: Operation,
+    dry_run: bool,
     old: Option<Object>,
     object: Option<Object>,
     changed: bool,
@@ -127,6 +127,7 @@ impl<'a> AdmissionRequest<'a> {
         Self {
             call,
             operation,
+            dry_run: call.options.dry_run,
             old,
             object,
             changed: false,
@@ -134,6 +135,12 @@ impl<'a> AdmissionRequest<'a> {
             undo: Vec::new(),
             guards: Vec::new(),
         }
+    }
+
+    /// A dry run, whatever the options in the URL say: those of a body may say so too.
+    pub(crate) fn dry(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
     }
 
     /// What is done.
@@ -170,15 +177,15 @@ impl<'a> AdmissionRequest<'a> {
         self.call.namespace()
     }
 
-    /// The object's name; empty if it is to be generated.
+    /// The object's name, or the one in the URL (the body of a subresource need not have one).
     pub fn name(&self) -> &str {
         let object = self.object.as_ref().or(self.old.as_ref());
-        object.map_or_else(|| self.call.name(), Object::name)
+        object.map(Object::name).filter(|name| !name.is_empty()).unwrap_or_else(|| self.call.name())
     }
 
     /// Whether nothing will be kept.
     pub fn dry_run(&self) -> bool {
-        self.call.options.dry_run
+        self.dry_run
     }
 
     /// The object as it was, on update and delete.

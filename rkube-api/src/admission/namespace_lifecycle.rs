@@ -28,7 +28,7 @@ impl Admission for NamespaceLifecycle {
         match request.operation() {
             Operation::Create => request.definition().scope == Scope::Namespaced,
             Operation::Delete => request.is("", "namespaces"),
-            Operation::Update | Operation::Connect => false,
+            Operation::Update => false,
         }
     }
 

@@ -28,7 +28,7 @@ impl Admission for Priority {
         match request.operation() {
             Operation::Create => request.is("", "pods") || request.is("scheduling.k8s.io", "priorityclasses"),
             Operation::Update => request.is("scheduling.k8s.io", "priorityclasses"),
-            Operation::Delete | Operation::Connect => false,
+            Operation::Delete => false,
         }
     }
 

@@ -29,10 +29,10 @@ use crate::{
 pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
     let options = decode::delete_options(body)?;
     check_options(&options)?;
-    let dry_run = dry_run(call, &options);
+    let wanted = Wanted { options: &options, dry_run: dry_run(call, &options), admit: true };
     let key = call.key()?;
     let mut warnings = Vec::new();
-    match remove(call, &key, &options, dry_run, &mut warnings).await? {
+    match remove(call, &key, &wanted, &mut warnings).await? {
         Removed::Gone(object) if !call.definition().strategy.returns_deleted => {
             Ok(ApiResponse::Status { status: Box::new(done(call, &object)), warnings })
         }
@@ -46,11 +46,11 @@ pub(super) async fn delete(call: &Call<'_>, body: Body) -> Result<ApiResponse, A
 pub(super) async fn delete_collection(call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
     let options = decode::delete_options(body)?;
     check_options(&options)?;
-    let dry_run = dry_run(call, &options);
+    let wanted = Wanted { options: &options, dry_run: dry_run(call, &options), admit: true };
     let selected = read::select(call).await?;
     let mut warnings = Vec::new();
     for entry in selected.entries {
-        match remove(call, &entry.key, &options, dry_run, &mut warnings).await {
+        match remove(call, &entry.key, &wanted, &mut warnings).await {
             // Somebody else was faster, which is as good.
             Ok(_) | Err(ApiError::NotFound { .. }) => {}
             Err(error) => return Err(error),
@@ -99,6 +99,16 @@ fn check_options(options: &DeleteOptions) -> Result<(), ApiError> {
     read::invalid_options_of("DeleteOptions", &errors)
 }
 
+/// A delete as it is asked for.
+pub(crate) struct Wanted<'a> {
+    /// From the body.
+    pub(crate) options: &'a DeleteOptions,
+    /// Whether nothing is to be kept: URL and body can both say so.
+    pub(crate) dry_run: bool,
+    /// Whether admission sees it as a delete. What an eviction deletes was admitted as an eviction.
+    pub(crate) admit: bool,
+}
+
 /// How a delete went.
 pub(crate) enum Removed {
     /// The object is gone; this is the last that was seen of it.
@@ -111,18 +121,21 @@ pub(crate) enum Removed {
 pub(crate) async fn remove(
     call: &Call<'_>,
     key: &Key,
-    options: &DeleteOptions,
-    dry_run: bool,
+    wanted: &Wanted<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Removed, ApiError> {
+    let Wanted { options, dry_run, admit } = *wanted;
     for _ in 0..ATTEMPTS {
         let read = call.server.store().get(key, None).await.map_err(store_error)?;
         let current = read.entry.ok_or_else(|| call.not_found())?;
         check_preconditions(call, options, &current.value)?;
-        let mut request = AdmissionRequest::new(call, Operation::Delete, Some(current.value.clone()), None);
-        admission::mutate(call.server.admission(), &mut request).await?;
-        admission::validate(call.server.admission(), &mut request).await?;
-        *warnings = request.take_warnings(std::mem::take(warnings));
+        if admit {
+            let old = Some(current.value.clone());
+            let mut request = AdmissionRequest::new(call, Operation::Delete, old, None).dry(dry_run);
+            admission::mutate(call.server.admission(), &mut request).await?;
+            admission::validate(call.server.admission(), &mut request).await?;
+            *warnings = request.take_warnings(std::mem::take(warnings));
+        }
         let step = step(call.definition(), &current.value, options, call.server.context().clock.now());
         let done = match step {
             Step::Nothing => Some(Removed::Pending(current.value)),

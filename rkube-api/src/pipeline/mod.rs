@@ -38,7 +38,7 @@ pub use authn::{Authenticator, StaticTokens};
 pub use authz::{Action, AllowAll, Attributes, Authorizer, FixedTable};
 pub(crate) use call::{Call, forbidden};
 pub(crate) use decode::parse;
-pub(crate) use delete::remove;
+pub(crate) use delete::{Wanted, remove};
 pub(crate) use ending::marker;
 pub(crate) use managed::{Managed, Undo};
 pub(crate) use patch::{Patch, patch};

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{Handler, check_place, success, typed_body};
+use super::{Handler, admit, check_place, success, typed_body};
 use crate::{
     error::{ApiError, Cause},
     meta::{ErrorList, FieldError, FieldPath, conditions},
@@ -29,9 +29,11 @@ impl Handler for BindPod {
     async fn serve(&self, call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
         let binding = typed_body::<Binding>(body)?;
         check_place(call, &binding.metadata, "Binding")?;
+        let mut warnings = Vec::new();
+        let binding = admit(call, binding, call.options.dry_run, &mut warnings).await?;
         check_target(call, &binding)?;
         rewrite(call, |object| bind(call, &binding, object)).await?;
-        Ok(success())
+        Ok(success(warnings))
     }
 }
 

@@ -4,10 +4,10 @@
 use async_trait::async_trait;
 use k8s_openapi::api::{core::v1::Pod, policy::v1::Eviction};
 
-use super::{Handler, check_place, success, typed_body};
+use super::{Handler, admit, check_place, success, typed_body};
 use crate::{
     error::{ApiError, Cause},
-    pipeline::{Call, Reader, read_object, remove},
+    pipeline::{Call, Reader, Wanted, read_object, remove},
     request::{ApiResponse, Body},
 };
 
@@ -65,9 +65,11 @@ impl Handler for EvictPod {
     async fn serve(&self, call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
         let eviction = typed_body::<Eviction>(body)?;
         check_place(call, &eviction.metadata, "Eviction")?;
+        let runs = eviction.delete_options.as_ref().and_then(|options| options.dry_run.as_deref());
+        let dry_run = call.options.dry_run || runs.is_some_and(|runs| runs.iter().any(|run| run == "All"));
+        let mut warnings = Vec::new();
+        let eviction = admit(call, eviction, dry_run, &mut warnings).await?;
         let mut options = eviction.delete_options.unwrap_or_default();
-        let asked = options.dry_run.take().is_some_and(|runs| runs.iter().any(|run| run == "All"));
-        let dry_run = call.options.dry_run || asked;
         let object = read_object(call).await?;
         let Some(pod) = object.as_kind::<Pod>() else {
             return Err(ApiError::internal("a pod is stored as another kind"));
@@ -78,8 +80,9 @@ impl Handler for EvictPod {
             let wanted = options.preconditions.get_or_insert_default();
             wanted.uid.get_or_insert_with(|| object.uid().to_owned());
         }
-        remove(call, &call.key()?, &options, dry_run, &mut Vec::new()).await?;
-        Ok(success())
+        let wanted = Wanted { options: &options, dry_run, admit: false };
+        remove(call, &call.key()?, &wanted, &mut warnings).await?;
+        Ok(success(warnings))
     }
 }
 

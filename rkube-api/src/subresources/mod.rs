@@ -20,8 +20,9 @@ pub(crate) use token::Tokens;
 pub use eviction::{Budget, DisruptionBudgets, NoBudgets};
 
 use crate::{
+    admission::{self, AdmissionRequest, Operation},
     error::ApiError,
-    object::Kind,
+    object::{Kind, Object},
     pipeline::{Call, parse},
     request::{ApiResponse, Body},
 };
@@ -101,8 +102,25 @@ fn check_place(call: &Call<'_>, meta: &ObjectMeta, kind: &str) -> Result<(), Api
     Ok(())
 }
 
+/// Takes the body of a subresource through admission, as something that is made. What plugins want checked
+/// in the commit is not asked: no object is made.
+async fn admit<K: Kind>(
+    call: &Call<'_>,
+    body: K,
+    dry_run: bool,
+    warnings: &mut Vec<String>,
+) -> Result<K, ApiError> {
+    let plugins = call.server.admission();
+    let object = Object::new(body);
+    let mut request = AdmissionRequest::new(call, Operation::Create, None, Some(object)).dry(dry_run);
+    admission::mutate(plugins, &mut request).await?;
+    admission::validate(plugins, &mut request).await?;
+    *warnings = request.take_warnings(std::mem::take(warnings));
+    Ok(Arc::unwrap_or_clone(request.take_object()?.into_kind()?))
+}
+
 /// The Status of what was done.
-fn success() -> ApiResponse {
+fn success(warnings: Vec<String>) -> ApiResponse {
     let status = Status { status: Some("Success".into()), code: Some(201), ..Status::default() };
-    ApiResponse::Status { status: Box::new(status), warnings: Vec::new() }
+    ApiResponse::Status { status: Box::new(status), warnings }
 }

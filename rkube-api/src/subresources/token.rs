@@ -15,7 +15,7 @@ use k8s_openapi::{
 };
 use parking_lot::Mutex;
 
-use super::{Handler, check_place, typed_body};
+use super::{Handler, admit, check_place, typed_body};
 use crate::{
     error::{ApiError, Cause},
     meta::{ErrorList, FieldError, FieldPath},
@@ -101,6 +101,10 @@ impl Handler for RequestToken {
         let mut request = typed_body::<TokenRequest>(body)?;
         check_place(call, &request.metadata, "TokenRequest")?;
         let account = read_object(call).await?;
+        request.metadata.name = Some(account.name().to_owned());
+        request.metadata.namespace = Some(account.namespace().to_owned());
+        let mut warnings = Vec::new();
+        let mut request = admit(call, request, call.options.dry_run, &mut warnings).await?;
         let mut spec = request.spec.take().unwrap_or_default();
         let seconds = check_duration(call, spec.expiration_seconds)?;
         let bound = bound_pod(call, &account, spec.bound_object_ref.as_ref()).await?;
@@ -124,12 +128,10 @@ impl Handler for RequestToken {
             };
             call.server.tokens().add(token.clone(), given, now);
         }
-        request.metadata.name = Some(account.name().to_owned());
-        request.metadata.namespace = Some(account.namespace().to_owned());
         request.metadata.creation_timestamp = Some(Time(now));
         request.status =
             Some(TokenRequestStatus { token: Some(token), expiration_timestamp: Some(Time(until)) });
-        Ok(ApiResponse::Object { object: Object::new(request), code: 201, warnings: Vec::new() })
+        Ok(ApiResponse::Object { object: Object::new(request), code: 201, warnings })
     }
 }
 

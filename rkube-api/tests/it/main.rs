@@ -26,4 +26,5 @@ mod probes;
 mod semantics_life;
 mod semantics_read;
 mod semantics_write;
+mod subresource_admission;
 mod support;

@@ -26,7 +26,11 @@ impl Admission for NamespaceLifecycle {
 
     fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
         match request.operation() {
-            Operation::Create => request.definition().scope == Scope::Namespaced,
+            // A question makes nothing.
+            Operation::Create => {
+                let definition = request.definition();
+                definition.scope == Scope::Namespaced && definition.answer.is_none()
+            }
             Operation::Delete => request.is("", "namespaces"),
             Operation::Update => false,
         }

@@ -122,6 +122,7 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
         subresources,
         verbs: Verb::ALL.to_vec(),
         time_to_live: None,
+        answer: None,
         custom: true,
     })
 }

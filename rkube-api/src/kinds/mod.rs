@@ -6,6 +6,8 @@
 //! ```
 
 pub mod apps;
+pub mod authentication;
+pub mod authorization;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -26,6 +28,12 @@ pub fn all() -> Vec<Definition> {
     vec![
         apps::deployment::definition(),
         apps::replica_set::definition(),
+        authentication::self_subject_review::definition(),
+        authentication::token_review::definition(),
+        authorization::local_subject_access_review::definition(),
+        authorization::self_subject_access_review::definition(),
+        authorization::self_subject_rules_review::definition(),
+        authorization::subject_access_review::definition(),
         coordination::lease::definition(),
         core::config_map::definition(),
         core::event::definition(),

@@ -3,6 +3,7 @@
 use rkube_store::{CommitError, Txn};
 
 use super::{
+    answer,
     call::{Call, commit_error},
     decode, keys,
     managed::{self, Managed},
@@ -20,6 +21,9 @@ pub(super) const ATTEMPTS: usize = 100;
 
 /// Makes an object from the body of a request.
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {
+    if let Some(answer) = &call.definition().answer {
+        return Box::pin(answer::answer(call, body, answer)).await;
+    }
     let decode::Decoded { mut object, mut warnings } = decode::object(call, body)?;
     decode::place_new(call, &mut object)?;
     let managed = Managed::Track(managed::sent(&mut object));

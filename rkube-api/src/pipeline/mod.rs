@@ -11,6 +11,7 @@
 //!
 //! [`Server`] is the [`crate::request::Transport`] of this process; HTTP is an adapter in front of it.
 
+mod answer;
 mod authn;
 mod authz;
 mod call;
@@ -26,6 +27,7 @@ mod patch;
 mod read;
 mod reader;
 mod reserve;
+mod roles;
 mod selection;
 mod server;
 mod strategy;
@@ -35,7 +37,7 @@ mod watch;
 
 pub use crate::subresources::{Budget, DisruptionBudgets, NoBudgets};
 pub use authn::{Authenticator, StaticTokens};
-pub use authz::{Action, AllowAll, Attributes, Authorizer, FixedTable};
+pub use authz::{Action, AllowAll, Attributes, Authorizer};
 pub(crate) use call::{Call, forbidden};
 pub(crate) use decode::parse;
 pub(crate) use delete::{Wanted, remove};
@@ -46,5 +48,6 @@ pub(crate) use read::{get, read_object};
 pub use reader::{Followed, Reader};
 pub(crate) use reserve::record;
 pub use reserve::{Pool, Reservation};
+pub use roles::FixedTable;
 pub use server::{BuildError, Builder, Server};
 pub(crate) use update::{Next, Rules, Source, change, rewrite, update};

@@ -223,6 +223,10 @@ impl Server {
         &*self.parts.budgets
     }
 
+    pub(super) fn authorizer(&self) -> &dyn Authorizer {
+        &*self.parts.authorizer
+    }
+
     pub(crate) fn admission(&self) -> &[Arc<dyn Admission>] {
         &self.parts.admission
     }

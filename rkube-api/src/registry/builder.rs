@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use super::{
-    Cell, Column, Definition, Hook, Hook2, Names, Scale, Scope, Selectable, StatusStrategy, Strategy,
+    Cell, Column, Definition, Hook, Hook2, Names, Oracle, Scale, Scope, Selectable, StatusStrategy, Strategy,
     Subresource, SubresourceKind, ValidateUpdateFn, Version,
 };
 use crate::{
+    error::ApiError,
     meta::{names::NameCheck, validation::ErrorList},
     object::{Body, Kind, Object, ObjectError},
     request::Verb,
@@ -103,6 +105,7 @@ impl<K: Kind> Builder<K> {
             subresources: Vec::new(),
             verbs: Verb::ALL.to_vec(),
             time_to_live: None,
+            answer: None,
             custom: false,
         };
         Self { definition, kind: std::marker::PhantomData }
@@ -347,6 +350,37 @@ impl<K: Kind> Builder<K> {
     /// What the resource can, if not all verbs.
     pub fn verbs(mut self, verbs: &[Verb]) -> Self {
         self.definition.verbs = verbs.to_vec();
+        self
+    }
+
+    /// The kind is a question: a create is answered, and nothing is stored. Of its rules those of
+    /// [`Builder::validate`] hold; it needs no name.
+    ///
+    /// ```
+    /// use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+    /// use rkube_api::{registry::Definition, request::Verb};
+    ///
+    /// let echo = Definition::of::<SelfSubjectReview>()
+    ///     .cluster()
+    ///     .answered(|oracle, mut review| Box::pin(async move {
+    ///         let name = oracle.user().name.clone();
+    ///         review.status.get_or_insert_default().user_info.get_or_insert_default().username = Some(name);
+    ///         Ok(review)
+    ///     }))
+    ///     .build();
+    /// assert_eq!(echo.verbs, [Verb::Create]);
+    /// ```
+    pub fn answered(
+        mut self,
+        answer: for<'a> fn(&'a dyn Oracle, K) -> BoxFuture<'a, Result<K, ApiError>>,
+    ) -> Self {
+        self.definition.verbs = vec![Verb::Create];
+        self.definition.answer = Some(Arc::new(move |oracle, object| {
+            Box::pin(async move {
+                let question = Arc::unwrap_or_clone(object.into_kind::<K>()?);
+                Ok(Object::new(answer(oracle, question).await?))
+            })
+        }));
         self
     }
 

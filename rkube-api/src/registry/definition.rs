@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::Builder;
+use super::{AnswerFn, Builder};
 use crate::{
     error::{ApiError, Cause},
     fields::Schema,
@@ -230,6 +230,8 @@ pub struct Definition {
     pub verbs: Vec<Verb>,
     /// Time to live of its objects in the store (Event: one hour).
     pub time_to_live: Option<std::time::Duration>,
+    /// What a create is answered with, if the kind is a question that is never stored (a review).
+    pub answer: Option<AnswerFn>,
     /// Whether the kind was defined at run time (custom resource rules hold: no strategic merge, ...).
     pub custom: bool,
 }

@@ -5,6 +5,7 @@
 //! resource adds one at run time with [`Registry::add`].
 
 mod age;
+mod answer;
 mod builder;
 mod definition;
 pub mod discovery;
@@ -14,6 +15,7 @@ mod snapshot;
 mod table;
 
 pub use age::human_duration;
+pub use answer::{AnswerFn, Oracle};
 
 pub use builder::Builder;
 pub use definition::{

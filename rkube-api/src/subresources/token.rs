@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The audience that this server answers to.
-const AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
+pub(crate) const AUDIENCE: &str = "https://kubernetes.default.svc.cluster.local";
 const HOUR: i64 = 3600;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;

@@ -106,7 +106,8 @@ async fn drive(world: &World, definition: &Definition, group: &str, version: &st
 async fn every_kind_is_made_read_changed_and_deleted() {
     let world = World::new().await;
     let snapshot = world.server.registry().snapshot();
-    for definition in snapshot.definitions() {
+    // Questions are never stored.
+    for definition in snapshot.definitions().filter(|it| it.answer.is_none()) {
         for version in &definition.versions {
             let group = version.group.as_deref().unwrap_or(&definition.names.group);
             drive(&world, definition, group, &version.name).await;

@@ -23,6 +23,7 @@ mod namespace_end;
 #[cfg(all(feature = "http", feature = "remote"))]
 mod over_http;
 mod probes;
+mod reviews;
 mod semantics_life;
 mod semantics_read;
 mod semantics_write;

@@ -8,6 +8,7 @@ use std::sync::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use k8s_openapi::api::{
+    authorization::v1::SubjectRulesReviewStatus,
     core::v1::{ConfigMap, Event, Pod, Secret},
     events::v1::Event as NewEvent,
 };
@@ -252,6 +253,10 @@ async fn an_authorizer_from_outside_decides() {
                 rkube_api::pipeline::Action::Path(_) => true,
             };
             is_read || attributes.user.name == "admin"
+        }
+
+        async fn rules(&self, _: &UserInfo, _: &str) -> SubjectRulesReviewStatus {
+            SubjectRulesReviewStatus { incomplete: true, ..SubjectRulesReviewStatus::default() }
         }
     }
     let world = World::with(|builder| builder.authorizer(Arc::new(OnlyReads))).await;

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
+        authorization::v1::SubjectRulesReviewStatus,
         core::v1::{ConfigMap, Pod},
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
@@ -16,7 +17,7 @@ use k8s_openapi::{
 use rkube_api::{
     client::{Api, Client, DeleteParams, Patch, PatchParams},
     pipeline::{Action, Attributes, Authorizer, FixedTable},
-    request::Verb,
+    request::{UserInfo, Verb},
 };
 use serde_json::json;
 
@@ -157,6 +158,10 @@ impl Authorizer for Rescuer {
             maps.patch("child", &PatchParams::default(), &free).await.unwrap();
         }
         FixedTable.allows(attributes).await
+    }
+
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> SubjectRulesReviewStatus {
+        FixedTable.rules(user, namespace).await
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use k8s_openapi::api::{
+    authorization::v1::SubjectRulesReviewStatus,
     coordination::v1::Lease,
     core::v1::{ContainerStatus, Namespace, Node, Pod, ServiceAccount},
 };
@@ -78,6 +79,10 @@ impl Authorizer for Writers {
             self.0.lock().entry(what).or_default().insert(attributes.user.name.clone());
         }
         FixedTable.allows(attributes).await
+    }
+
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> SubjectRulesReviewStatus {
+        FixedTable.rules(user, namespace).await
     }
 }
 

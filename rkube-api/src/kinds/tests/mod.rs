@@ -184,6 +184,12 @@ fn the_names_are_those_of_kubernetes() {
         [
             "apps/deployments deployment Namespaced [deploy] [all] status,scale",
             "apps/replicasets replicaset Namespaced [rs] [all] status,scale",
+            "authentication.k8s.io/selfsubjectreviews selfsubjectreview Cluster [] [] ",
+            "authentication.k8s.io/tokenreviews tokenreview Cluster [] [] ",
+            "authorization.k8s.io/localsubjectaccessreviews localsubjectaccessreview Namespaced [] [] ",
+            "authorization.k8s.io/selfsubjectaccessreviews selfsubjectaccessreview Cluster [] [] ",
+            "authorization.k8s.io/selfsubjectrulesreviews selfsubjectrulesreview Cluster [] [] ",
+            "authorization.k8s.io/subjectaccessreviews subjectaccessreview Cluster [] [] ",
             "coordination.k8s.io/leases lease Namespaced [] [] ",
             "/configmaps configmap Namespaced [cm] [] ",
             "/events event Namespaced [ev] [] ",

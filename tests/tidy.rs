@@ -171,7 +171,7 @@ const LISTS: &[(&str, &str, &[&str])] = &[
     ("rkube-api/src/kinds/discovery", "rkube-api/src/kinds/mod.rs", &[]),
     ("rkube-api/src/kinds/scheduling", "rkube-api/src/kinds/mod.rs", &[]),
     ("rkube-api/src/admission", "rkube-api/src/admission/mod.rs", &["undo"]),
-    ("rkube-api/src/alloc", "rkube-api/src/alloc/mod.rs", &["range", "record"]),
+    ("rkube-api/src/alloc", "rkube-api/src/alloc/mod.rs", &["range", "ports", "record"]),
     // Status and scale are kinds of subresources, not handlers.
     ("rkube-api/src/subresources", "rkube-api/src/subresources/mod.rs", &["scale", "status"]),
     ("rkube-sched/src/plugins", "rkube-sched/src/plugins/mod.rs", &[]),

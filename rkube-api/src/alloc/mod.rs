@@ -1,6 +1,7 @@
-//! Allocation: cluster addresses and node ports. Each one taken is a record of its own in the store,
-//! committed in one transaction with the Service that takes it, so that no address is ever lost or given
-//! twice, however many servers share the store. A dry run commits nothing and so takes nothing.
+//! Allocation: cluster addresses and node ports. What is taken is in records in the store (one an address,
+//! one a block of ports), committed in one transaction with the Service that takes it, so that no address is
+//! ever lost or given twice, however many servers share the store. A dry run commits nothing and so takes
+//! nothing.
 //!
 //! ```
 //! use rkube_api::alloc::{AddressRange, Services};
@@ -8,6 +9,7 @@
 //! # let _ = services;
 //! ```
 
+mod ports;
 mod range;
 mod record;
 mod services;

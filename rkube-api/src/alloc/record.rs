@@ -1,4 +1,4 @@
-//! The records of what is taken: one key an address or port, holding whose it is.
+//! The records of taken addresses: one key an address, holding whose it is.
 
 use rkube_store::{Check, Key, Op, Txn};
 
@@ -8,38 +8,23 @@ use crate::{
     pipeline::{Reader, record},
 };
 
-/// A pool of records.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Pool {
-    /// Addresses of services.
-    Addresses,
-    /// Ports on nodes.
-    Ports,
+fn key(address: &str) -> Key {
+    Key::new(format!("/registry/ranges/serviceips/{address}"))
 }
 
-impl Pool {
-    fn key(self, item: &str) -> Key {
-        let folder = match self {
-            Self::Addresses => "serviceips",
-            Self::Ports => "servicenodeports",
-        };
-        Key::new(format!("/registry/ranges/{folder}/{item}"))
-    }
+/// Whether an address is taken now.
+pub(super) async fn is_taken(reader: &Reader, address: &str) -> Result<bool, ApiError> {
+    Ok(reader.entry(&key(address)).await?.is_some())
+}
 
-    /// Whether an item is taken now.
-    pub(super) async fn is_taken(self, reader: &Reader, item: &str) -> Result<bool, ApiError> {
-        Ok(reader.entry(&self.key(item)).await?.is_some())
-    }
+/// Takes an address, if it is still free when the transaction is committed.
+pub(super) fn take(address: &str, owner: &Object, txn: &mut Txn<Object>) {
+    let key = key(address);
+    txn.checks.push(Check::Absent(key.clone()));
+    txn.ops.push(Op::Put { key, value: record(address, "services", owner), lease: None });
+}
 
-    /// Takes an item, if it is still free when the transaction is committed.
-    pub(super) fn take(self, item: &str, owner: &Object, txn: &mut Txn<Object>) {
-        let key = self.key(item);
-        txn.checks.push(Check::Absent(key.clone()));
-        txn.ops.push(Op::Put { key, value: record(item, "services", owner), lease: None });
-    }
-
-    /// Gives an item back.
-    pub(super) fn give(self, item: &str, txn: &mut Txn<Object>) {
-        txn.ops.push(Op::Delete { key: self.key(item) });
-    }
+/// Gives an address back.
+pub(super) fn give(address: &str, txn: &mut Txn<Object>) {
+    txn.ops.push(Op::Delete { key: key(address) });
 }

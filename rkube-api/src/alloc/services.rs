@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use rkube_store::Txn;
 
-use super::{AddressRange, record::Pool};
+use super::{AddressRange, ports::Ports, record};
 use crate::{
     error::ApiError,
     meta::{ErrorList, FieldError, FieldPath},
@@ -52,11 +52,13 @@ impl Reservation for Services {
         txn: &mut Txn<Object>,
     ) -> Result<(), ApiError> {
         let had = Taken::of(old.and_then(|old| old.as_kind::<Service>()));
+        let mut ports = Ports::new(pool.reader);
         let wants = match new {
             None => Taken::default(),
             Some(object) => {
                 let name = object.name().to_owned();
-                let mut choice = Choice { services: self, pool, had: &had, errors: ErrorList::default() };
+                let errors = ErrorList::default();
+                let mut choice = Choice { services: self, pool, had: &had, taken: &mut ports, errors };
                 if let Some(spec) = object.as_kind_mut::<Service>().and_then(|service| service.spec.as_mut())
                 {
                     choice.address(spec).await?;
@@ -66,19 +68,18 @@ impl Reservation for Services {
                     return Err(pool.invalid(&name, &choice.errors));
                 }
                 let wants = Taken::of(object.as_kind());
-                wants
-                    .addresses
-                    .difference(&had.addresses)
-                    .for_each(|it| Pool::Addresses.take(it, object, txn));
-                wants
-                    .ports
-                    .difference(&had.ports)
-                    .for_each(|it| Pool::Ports.take(&it.to_string(), object, txn));
+                wants.addresses.difference(&had.addresses).for_each(|it| record::take(it, object, txn));
                 wants
             }
         };
-        had.addresses.difference(&wants.addresses).for_each(|it| Pool::Addresses.give(it, txn));
-        had.ports.difference(&wants.ports).for_each(|it| Pool::Ports.give(&it.to_string(), txn));
+        had.addresses.difference(&wants.addresses).for_each(|it| record::give(it, txn));
+        for port in wants.ports.difference(&had.ports) {
+            ports.take(*port).await?;
+        }
+        for port in had.ports.difference(&wants.ports) {
+            ports.give(*port).await?;
+        }
+        ports.write(txn);
         Ok(())
     }
 }
@@ -87,7 +88,7 @@ impl Reservation for Services {
 #[derive(Default)]
 struct Taken {
     addresses: BTreeSet<String>,
-    ports: BTreeSet<i32>,
+    ports: BTreeSet<u16>,
 }
 
 impl Taken {
@@ -100,15 +101,18 @@ impl Taken {
             taken.addresses.extend(all.filter(|address| address.parse::<IpAddr>().is_ok()).cloned());
         }
         if needs_ports(spec) {
-            taken
-                .ports
-                .extend(spec.ports.iter().flatten().filter_map(|port| port.node_port).filter(|it| *it != 0));
+            taken.ports.extend(spec.ports.iter().flatten().filter_map(|port| set(port.node_port)));
         }
         if needs_health_port(spec) {
-            taken.ports.extend(spec.health_check_node_port.filter(|port| *port != 0));
+            taken.ports.extend(set(spec.health_check_node_port));
         }
         taken
     }
+}
+
+/// A port that is given; what is no port is refused by validation.
+fn set(port: Option<i32>) -> Option<u16> {
+    port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
 }
 
 fn kind(spec: &ServiceSpec) -> &str {
@@ -138,16 +142,19 @@ fn needs_health_port(spec: &ServiceSpec) -> bool {
 
 /// How often a random address or port is tried before all are looked at in turn.
 const DRAWS: usize = 16;
+/// How many ports of one service are drawn. Those beyond lie beside them, so that few records change.
+const DRAWN: usize = 16;
 
 /// Chooses what a service does not name, and checks what it names.
-struct Choice<'a> {
+struct Choice<'a, 'r> {
     services: &'a Services,
     pool: &'a pipeline::Pool<'a>,
     had: &'a Taken,
+    taken: &'a mut Ports<'r>,
     errors: ErrorList,
 }
 
-impl Choice<'_> {
+impl Choice<'_, '_> {
     async fn address(&mut self, spec: &mut ServiceSpec) -> Result<(), ApiError> {
         if !needs_address(spec) || !self.families(spec) {
             return Ok(());
@@ -168,7 +175,7 @@ impl Choice<'_> {
         let why = if !inside {
             let range = format!("The range of valid IPs is {range}");
             format!("the provided IP ({address}) is not in the valid range. {range}")
-        } else if Pool::Addresses.is_taken(self.pool.reader, &asked).await? {
+        } else if record::is_taken(self.pool.reader, &asked).await? {
             "provided IP is already allocated".to_owned()
         } else {
             return Ok(());
@@ -206,7 +213,7 @@ impl Choice<'_> {
         // When the upper part is full, the lower one is used.
         for offset in random.collect::<Vec<_>>().into_iter().chain((0..range.len()).rev()) {
             let address = range.at(offset);
-            if !Pool::Addresses.is_taken(self.pool.reader, &address.to_string()).await? {
+            if !record::is_taken(self.pool.reader, &address.to_string()).await? {
                 return Ok(address);
             }
         }
@@ -214,18 +221,19 @@ impl Choice<'_> {
     }
 
     async fn ports(&mut self, spec: &mut ServiceSpec) -> Result<(), ApiError> {
+        let mut used = BTreeSet::new();
         if needs_ports(spec) {
             let wants_all =
                 kind(spec) == "NodePort" || spec.allocate_load_balancer_node_ports.unwrap_or(true);
             let mut ports = spec.ports.take().unwrap_or_default();
-            self.node_ports(&mut ports, wants_all).await?;
+            used = self.node_ports(&mut ports, wants_all).await?;
             spec.ports = Some(ports);
         }
         if !needs_health_port(spec) {
             return Ok(());
         }
         match spec.health_check_node_port.filter(|port| *port != 0) {
-            None => spec.health_check_node_port = Some(self.free_port(&BTreeSet::new()).await?),
+            None => spec.health_check_node_port = Some(self.free_port(&used).await?.into()),
             Some(port) => {
                 let spec = FieldPath::new("spec");
                 self.check_port(port, &spec.child("healthCheckNodePort")).await?;
@@ -234,7 +242,12 @@ impl Choice<'_> {
         Ok(())
     }
 
-    async fn node_ports(&mut self, ports: &mut [ServicePort], wants_all: bool) -> Result<(), ApiError> {
+    /// Gives the ports their numbers; what is used then.
+    async fn node_ports(
+        &mut self,
+        ports: &mut [ServicePort],
+        wants_all: bool,
+    ) -> Result<BTreeSet<u16>, ApiError> {
         let spec = FieldPath::new("spec");
         let path = spec.child("ports");
         let mut used = BTreeSet::new();
@@ -243,7 +256,7 @@ impl Choice<'_> {
         let protocol = |port: &ServicePort| port.protocol.clone().unwrap_or_else(|| "TCP".into());
         for (at, port) in ports.iter().enumerate() {
             let Some(number) = port.node_port.filter(|number| *number != 0) else { continue };
-            if used.insert(number) {
+            if set(Some(number)).is_none_or(|number| used.insert(number)) {
                 self.check_port(number, &path.index(at).child("nodePort")).await?;
             }
             shared.entry(port.port).or_insert((number, BTreeSet::new())).1.insert(protocol(port));
@@ -251,40 +264,43 @@ impl Choice<'_> {
         for port in ports.iter_mut().filter(|port| wants_all && port.node_port.unwrap_or(0) == 0) {
             let number = match shared.get(&port.port) {
                 Some((number, protocols)) if !protocols.contains(&protocol(port)) => *number,
-                _ => self.free_port(&used).await?,
+                _ => {
+                    let free = self.free_port(&used).await?;
+                    used.insert(free);
+                    free.into()
+                }
             };
-            used.insert(number);
             port.node_port = Some(number);
             shared.entry(port.port).or_insert((number, BTreeSet::new())).1.insert(protocol(port));
         }
-        Ok(())
+        Ok(used)
     }
 
     async fn check_port(&mut self, port: i32, path: &FieldPath<'_>) -> Result<(), ApiError> {
-        if self.had.ports.contains(&port) {
-            return Ok(());
-        }
         let range = &self.services.ports;
-        let why = if !u16::try_from(port).is_ok_and(|port| range.contains(&port)) {
-            let (first, last) = (range.start(), range.end());
-            format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
-        } else if Pool::Ports.is_taken(self.pool.reader, &port.to_string()).await? {
-            "provided port is already allocated".to_owned()
-        } else {
-            return Ok(());
+        let inside = u16::try_from(port).ok().filter(|port| range.contains(port));
+        let why = match inside {
+            _ if set(Some(port)).is_some_and(|port| self.had.ports.contains(&port)) => return Ok(()),
+            None => {
+                let (first, last) = (range.start(), range.end());
+                format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+            }
+            Some(port) if self.taken.is_taken(port).await? => "provided port is already allocated".to_owned(),
+            Some(_) => return Ok(()),
         };
         self.errors.push(FieldError::invalid(path, port, why));
         Ok(())
     }
 
-    async fn free_port(&self, used: &BTreeSet<i32>) -> Result<i32, ApiError> {
+    /// A port that nobody has: drawn, beside those that were drawn before, or whichever is left.
+    async fn free_port(&mut self, used: &BTreeSet<u16>) -> Result<u16, ApiError> {
         let range = self.services.ports.clone();
-        let (first, count) = (i32::from(*range.start()), range.len());
-        let random = (0..DRAWS).map(|_| self.pool.context.rng.below(count));
-        for offset in random.collect::<Vec<_>>().into_iter().chain(0..count) {
-            let port = first + i32::try_from(offset).unwrap_or_default();
-            let taken = used.contains(&port) || self.had.ports.contains(&port);
-            if !taken && !Pool::Ports.is_taken(self.pool.reader, &port.to_string()).await? {
+        let draws = if used.len() < DRAWN { DRAWS } else { 0 };
+        let random: Vec<usize> = (0..draws).map(|_| self.pool.context.rng.below(range.len())).collect();
+        let drawn = random.into_iter().filter_map(|at| range.clone().nth(at));
+        let near = self.taken.near(&range, |port| used.contains(&port));
+        for port in drawn.chain(near).chain(range.clone()) {
+            if !used.contains(&port) && !self.taken.is_taken(port).await? {
                 return Ok(port);
             }
         }

@@ -20,6 +20,7 @@ mod http_tls;
 #[cfg(all(feature = "http", feature = "crd"))]
 mod http_wire;
 mod namespace_end;
+mod node_ports;
 #[cfg(all(feature = "http", feature = "remote"))]
 mod over_http;
 mod probes;

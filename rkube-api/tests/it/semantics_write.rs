@@ -12,6 +12,7 @@ use k8s_openapi::api::{
 };
 use rkube_api::{
     admission::{Admission, AdmissionRequest, Operation},
+    alloc::{AddressRange, Services},
     client::{Api, Client, DeleteParams, Patch, PatchParams, PostParams, Precondition},
     error::ApiError,
     object::{Kind, Object},
@@ -494,8 +495,12 @@ async fn finalizers_without_a_domain_are_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn what_takes_more_than_a_transaction_holds_is_too_large() {
-    let world = World::new().await;
-    let ports: Vec<Value> = (1..=130).map(|port| json!({"name": format!("p{port}"), "port": port})).collect();
+    // Ports so far apart that each is in a record of its own.
+    let addresses = AddressRange::parse("10.96.0.0/16").unwrap();
+    let wide = Arc::new(Services::new(addresses, 1..=u16::MAX));
+    let world = World::with(|builder| builder.reservations(vec![wide])).await;
+    let port = |port: i32| json!({"name": format!("p{port}"), "port": port, "nodePort": port * 500});
+    let ports: Vec<Value> = (1..=130).map(port).collect();
     let service = service("s", json!({"type": "NodePort", "ports": ports}));
     let (code, message) = refused(world.api().create(&PostParams::default(), service).await);
     assert_eq!(code, 413, "{message}");

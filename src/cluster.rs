@@ -1,6 +1,6 @@
 //! A cluster in this process: its builder and its handle.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rkube_api::{
     admission::Admission,
@@ -30,6 +30,9 @@ use crate::{
     shutdown::{self, Part},
     wait,
 };
+
+/// How long history can be read and watched from: Kubernetes has its store compacted as often.
+const HISTORY: Duration = Duration::from_secs(300);
 
 /// Puts a cluster together. What is not said has a default that works: a store in memory, the built-in
 /// kinds, the scheduler with its default profile, every built-in controller, no nodes, no socket.
@@ -187,7 +190,7 @@ impl Builder {
         let store = match self.store.take() {
             Some(store) => store,
             None => {
-                let store = Arc::new(Memory::builder().build());
+                let store = Arc::new(Memory::builder().history_age(HISTORY).build());
                 context.spawner.spawn("store-expiry", store.run_expiry());
                 store
             }

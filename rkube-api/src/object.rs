@@ -22,9 +22,13 @@ use k8s_openapi::{
     Metadata,
     apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta},
 };
-use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+
+use crate::codec::length;
+use lazy::LazyManaged;
+
+mod lazy;
 
 /// A Kubernetes type: everything that `k8s-openapi` generates for a kind with object metadata. It is
 /// implemented for all of them; nobody implements it by hand.
@@ -99,6 +103,8 @@ pub trait Body: Any + Debug + Send + Sync {
     fn to_json(&self) -> Result<Vec<u8>, ObjectError>;
     /// The whole object as a JSON value.
     fn to_value(&self) -> Result<Value, ObjectError>;
+    /// How many bytes [`Body::to_json`] gives.
+    fn length(&self) -> Result<usize, ObjectError>;
     /// Whether both are of one type and equal in every field.
     fn same(&self, other: &dyn Body) -> bool;
     /// Roughly how many bytes of memory it takes.
@@ -137,6 +143,9 @@ impl<K: Kind> Body for K {
     }
     fn to_value(&self) -> Result<Value, ObjectError> {
         serde_json::to_value(self).map_err(|error| encode_error(K::KIND, &error))
+    }
+    fn length(&self) -> Result<usize, ObjectError> {
+        length::of(self).map_err(|error| encode_error(K::KIND, &error))
     }
     fn same(&self, other: &dyn Body) -> bool {
         (other as &dyn Any).downcast_ref::<K>().is_some_and(|other| self == other)
@@ -217,13 +226,32 @@ impl Body for Dynamic {
     fn to_value(&self) -> Result<Value, ObjectError> {
         serde_json::to_value(self).map_err(|error| encode_error(&self.kind, &error))
     }
+    fn length(&self) -> Result<usize, ObjectError> {
+        length::of(self).map_err(|error| encode_error(&self.kind, &error))
+    }
     fn same(&self, other: &dyn Body) -> bool {
         (other as &dyn Any).downcast_ref::<Self>().is_some_and(|other| self == other)
     }
     fn weight(&self) -> usize {
-        // The fields dominate; a JSON value takes about a hundred bytes a node.
-        size_of::<Self>() + 1024 + 128 * self.fields.len()
+        let fields = self.fields.iter().map(|(name, value)| node(name) + size(value));
+        size_of::<Self>() + 1024 + fields.sum::<usize>()
     }
+}
+
+/// What a field takes besides its value: its name, and its share of a map's nodes.
+fn node(name: &str) -> usize {
+    size_of::<Value>() + name.len()
+}
+
+/// About how many bytes of memory a JSON value takes, without its texts, which are counted as they are
+/// written.
+fn size(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Array(list) => list.iter().map(size).sum(),
+            Value::Object(map) => map.iter().map(|(name, value)| node(name) + size(value)).sum(),
+            _ => 0,
+        }
 }
 
 /// An object of any kind, shared and cheap to clone. It is encoded at most once a revision: the bytes
@@ -235,39 +263,21 @@ impl Body for Dynamic {
 #[derive(Clone)]
 pub struct Object {
     body: Arc<dyn Body>,
-    bytes: Arc<OnceLock<Bytes>>,
+    form: Arc<Form>,
     managed: Option<Arc<LazyManaged>>,
 }
 
-type ComputeManaged = Box<dyn Fn(&dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync>;
-
-struct LazyManaged {
-    /// Taken when it has run, so that what it holds (an earlier state of the object) is let go.
-    compute: Mutex<Option<ComputeManaged>>,
-    entries: OnceLock<Vec<ManagedFieldsEntry>>,
-    /// How many computations are waiting: this one, and those of the states that it holds.
-    depth: usize,
-    /// What the states that it holds weigh.
-    held: usize,
+/// What is known of how an object is written.
+#[derive(Default)]
+struct Form {
+    bytes: OnceLock<Bytes>,
+    /// How long the body is, without managedFields that are beside it; `None` if it cannot be written.
+    length: OnceLock<Option<usize>>,
 }
 
-/// An object holds so many earlier states of itself at most; then their managedFields are computed.
-const DEEPEST: usize = 4;
-
-impl LazyManaged {
-    fn new(compute: ComputeManaged, depth: usize, held: usize) -> Arc<Self> {
-        Arc::new(Self { compute: Mutex::new(Some(compute)), entries: OnceLock::new(), depth, held })
-    }
-
-    fn entries(&self, body: &dyn Body) -> &[ManagedFieldsEntry] {
-        self.entries.get_or_init(|| {
-            let compute = self.compute.lock().take();
-            compute.map_or_else(Vec::new, |compute| compute(body))
-        })
-    }
-
-    fn is_pending(&self) -> bool {
-        self.entries.get().is_none()
+impl Form {
+    fn is_blank(&self) -> bool {
+        self.bytes.get().is_none() && self.length.get().is_none()
     }
 }
 
@@ -291,7 +301,7 @@ impl Object {
 
     /// Takes a shared object without copying it.
     pub fn from_arc(body: Arc<dyn Body>) -> Self {
-        Self { body, bytes: Arc::new(OnceLock::new()), managed: None }
+        Self { body, form: Arc::default(), managed: None }
     }
 
     /// Reads an object of kind `K` from a JSON value.
@@ -355,8 +365,10 @@ impl Object {
 
     /// The body to change: copied first if it is shared. The kept encoding is dropped.
     pub fn body_mut(&mut self) -> &mut dyn Body {
-        if Arc::get_mut(&mut self.bytes).is_none_or(|bytes| bytes.get().is_some()) {
-            self.bytes = Arc::new(OnceLock::new());
+        match Arc::get_mut(&mut self.form) {
+            None => self.form = Arc::default(),
+            Some(form) if form.is_blank() => {}
+            Some(form) => *form = Form::default(),
         }
         if Arc::get_mut(&mut self.body).is_none() {
             self.body = self.body.duplicate();
@@ -368,6 +380,25 @@ impl Object {
     /// `metadata`, to change; see [`Object::body_mut`].
     pub fn meta_mut(&mut self) -> &mut ObjectMeta {
         self.body_mut().meta_mut()
+    }
+
+    /// Sets `metadata.resourceVersion`. What is known of the length stays known: a store does this in each
+    /// commit.
+    pub fn set_resource_version(&mut self, version: String) {
+        let known = self.form.length.get().copied().flatten();
+        let meta = self.meta_mut();
+        let length = known.map(|length| {
+            let without = match &meta.resource_version {
+                Some(old) => length - length::of_text(old),
+                // It comes with its name and, if it is not alone, a comma.
+                None => length + r#""resourceVersion":"#.len() + usize::from(*meta != ObjectMeta::default()),
+            };
+            without + length::of_text(&version)
+        });
+        meta.resource_version = Some(version);
+        if let (Some(length), Some(form)) = (length, Arc::get_mut(&mut self.form)) {
+            form.length = OnceLock::from(Some(length));
+        }
     }
 
     /// The object as a `K`, if it is one.
@@ -391,16 +422,61 @@ impl Object {
 
     /// The object as JSON text, encoded at the first call and kept.
     pub fn encode(&self) -> Result<Bytes, ObjectError> {
-        if let Some(bytes) = self.bytes.get() {
+        if let Some(bytes) = self.form.bytes.get() {
             return Ok(bytes.clone());
         }
         let bytes = Bytes::from(self.whole().to_json()?);
-        Ok(self.bytes.get_or_init(|| bytes).clone())
+        Ok(self.form.bytes.get_or_init(|| bytes).clone())
+    }
+
+    /// How many bytes [`Object::encode`] gives. Nothing is written for it, but managedFields are computed if
+    /// they were left for later.
+    ///
+    /// # Errors
+    /// When the object cannot be written as JSON.
+    pub fn length(&self) -> Result<usize, ObjectError> {
+        if let Some(bytes) = self.encoded() {
+            return Ok(bytes.len());
+        }
+        match self.body_length() {
+            Some(body) => Ok(self.with_managed(body, |lazy| lazy.length(&*self.body))),
+            None => self.body.length(),
+        }
+    }
+
+    /// No less than [`Object::length`]; it takes a look at the body, once, and computes no managedFields.
+    pub fn length_bound(&self) -> usize {
+        match (self.encoded(), self.body_length()) {
+            (Some(bytes), _) => bytes.len(),
+            (None, Some(body)) => self.with_managed(body, |lazy| lazy.bound(body)),
+            (None, None) => usize::MAX,
+        }
+    }
+
+    fn body_length(&self) -> Option<usize> {
+        *self.form.length.get_or_init(|| self.body.length().ok())
+    }
+
+    /// The length with the entries that are beside the body.
+    fn with_managed(&self, body: usize, length: impl Fn(&LazyManaged) -> usize) -> usize {
+        let managed = self.managed.as_ref().map_or(0, |lazy| length(lazy));
+        // They follow a comma, but for metadata that hold nothing else.
+        let comma = usize::from(managed > 0 && *self.meta() == ObjectMeta::default());
+        body.saturating_add(managed) - comma
+    }
+
+    /// No less than the length of managedFields.
+    fn managed_bound(&self) -> usize {
+        match (&self.managed, self.body_length()) {
+            (None, _) => lazy::of_entries(self.managed_fields()),
+            (Some(lazy), Some(body)) => lazy.bound(body),
+            (Some(_), None) => usize::MAX,
+        }
     }
 
     /// The kept encoding, if there is one.
     pub fn encoded(&self) -> Option<&Bytes> {
-        self.bytes.get()
+        self.form.bytes.get()
     }
 
     /// The object as a JSON value.
@@ -416,13 +492,16 @@ impl Object {
         }
     }
 
-    /// Leaves managedFields to be computed from the body when somebody first asks. The function must not
-    /// look at metadata that the server sets (resourceVersion, uid, times).
+    /// Leaves managedFields to be computed from the body when somebody first asks; the function starts from
+    /// these entries, if there are any. It must not look at metadata that the server sets (resourceVersion,
+    /// uid, times).
     pub fn set_lazy_managed_fields(
         &mut self,
-        compute: impl Fn(&dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync + 'static,
+        start: Vec<ManagedFieldsEntry>,
+        compute: impl Fn(&dyn Body, &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry> + Send + Sync + 'static,
     ) {
-        self.set_lazy(LazyManaged::new(Box::new(compute), 1, 0));
+        let length = lazy::of_entries(&start);
+        self.set_lazy(LazyManaged::new(Box::new(move |body| compute(body, &start)), length));
     }
 
     /// As [`Object::set_lazy_managed_fields`], for a function that needs the state before: it is given it
@@ -430,26 +509,20 @@ impl Object {
     pub fn set_lazy_managed_fields_after(
         &mut self,
         before: &Self,
-        compute: impl Fn(&Self, &dyn Body) -> Vec<ManagedFieldsEntry> + Send + Sync + 'static,
+        start: Vec<ManagedFieldsEntry>,
+        compute: impl Fn(&Self, &dyn Body, &[ManagedFieldsEntry]) -> Vec<ManagedFieldsEntry>
+        + Send
+        + Sync
+        + 'static,
     ) {
-        let pending = before.managed.as_ref().filter(|lazy| lazy.is_pending());
-        let (depth, held) = match pending {
-            Some(lazy) if lazy.depth < DEEPEST => (lazy.depth + 1, lazy.held + before.body.weight()),
-            Some(_) => {
-                before.managed_fields();
-                (1, before.body.weight())
-            }
-            None => (1, before.body.weight()),
-        };
-        let before = before.clone();
-        self.set_lazy(LazyManaged::new(Box::new(move |body| compute(&before, body)), depth, held));
+        let (length, held) = (lazy::of_entries(&start), before.clone());
+        let compute = move |body: &dyn Body| compute(&held, body, &start);
+        self.set_lazy(LazyManaged::after(before, length, Box::new(compute)));
     }
 
     /// Keeps managedFields beside the body, where typed readers do not see them.
     pub fn keep_managed_fields(&mut self, entries: Vec<ManagedFieldsEntry>) {
-        let lazy =
-            LazyManaged { compute: Mutex::new(None), entries: OnceLock::from(entries), depth: 0, held: 0 };
-        self.set_lazy(Arc::new(lazy));
+        self.set_lazy(LazyManaged::known(entries));
     }
 
     fn set_lazy(&mut self, lazy: Arc<LazyManaged>) {
@@ -481,14 +554,18 @@ impl Object {
 
     /// Roughly how many bytes of memory it takes.
     pub fn weight(&self) -> usize {
-        let held = self.managed.as_ref().filter(|lazy| lazy.is_pending()).map_or(0, |lazy| lazy.held);
-        self.body.weight() + self.bytes.get().map_or(0, Bytes::len) + held
+        let held = self.managed.as_ref().map_or(0, |lazy| lazy.held());
+        let texts = self.body_length().unwrap_or_default();
+        self.body.weight() + texts + self.encoded().map_or(0, Bytes::len) + held
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+    use k8s_openapi::{
+        api::core::v1::{ConfigMap, Pod},
+        apimachinery::pkg::apis::meta::v1::FieldsV1,
+    };
 
     use super::*;
 
@@ -501,6 +578,61 @@ mod tests {
         assert_eq!(second.name(), "");
         assert!(String::from_utf8(first.encode().unwrap().to_vec()).unwrap().contains("\"a\""));
         assert_eq!(second.encoded().unwrap().as_ref(), br#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#);
+    }
+
+    /// The lengths that an object tells are those of its encoding, made anew.
+    fn measured(object: &Object) -> usize {
+        let mut fresh = object.clone();
+        fresh.meta_mut();
+        let (bound, length) = (object.length_bound(), object.length().unwrap());
+        let encoded = fresh.encode().unwrap();
+        let text = String::from_utf8_lossy(&encoded).into_owned();
+        assert!(bound >= length, "{bound} for {length}: {text}");
+        assert_eq!(length, encoded.len(), "{text}");
+        assert_eq!(object.length_bound(), length, "known by now: {text}");
+        length
+    }
+
+    #[test]
+    fn an_object_knows_its_length_whatever_is_done_to_it() {
+        let entry = |manager: &str| ManagedFieldsEntry {
+            manager: Some(manager.into()),
+            fields_v1: Some(FieldsV1(serde_json::json!({"f:data": {".": {}, "f:a \"b\"": {}}}))),
+            ..ManagedFieldsEntry::default()
+        };
+        let of = |metadata: Value| {
+            let text = serde_json::json!({"metadata": metadata, "data": {"a": "\"é\u{1}"}});
+            Object::typed_from_value::<ConfigMap>(text).unwrap()
+        };
+        for mut object in
+            [of(serde_json::json!({})), of(serde_json::json!({"uid": "u", "labels": {"a": "b"}}))]
+        {
+            let bare = measured(&object);
+            object.set_resource_version("7".into());
+            assert_eq!(object.form.length.get().copied().flatten(), Some(measured(&object)), "kept");
+            let stamped = measured(&object);
+            assert!(stamped > bare);
+            object.set_resource_version("4711".into());
+            assert_eq!(measured(&object), stamped + 3);
+            let before = object.clone();
+            object.set_lazy_managed_fields(vec![entry("a")], |_, start| start.to_vec());
+            assert!(object.length_bound() > stamped, "what is to be computed counts");
+            let mut after = object.clone();
+            after.set_lazy_managed_fields_after(&object, Vec::new(), move |before, _, _| {
+                [before.managed_fields(), &[entry("b")]].concat()
+            });
+            assert!(after.length_bound() > object.length_bound(), "as does what that starts from");
+            assert!(measured(&object) > stamped);
+            assert!(measured(&after) > measured(&object));
+            after.set_managed_fields(after.managed_fields().to_vec());
+            measured(&after);
+            after.keep_managed_fields(Vec::new());
+            assert_eq!(measured(&after), stamped + 3);
+            assert_eq!(measured(&before), stamped + 3);
+        }
+        let mut alone = Object::new(ConfigMap::default());
+        alone.keep_managed_fields(vec![ManagedFieldsEntry::default()]);
+        measured(&alone);
     }
 
     #[test]

@@ -52,6 +52,10 @@ impl Value for Blob {
     fn weight(&self) -> usize {
         7 * 1024
     }
+
+    fn size(&self) -> Result<usize, CodecError> {
+        Ok(BYTES)
+    }
 }
 
 type Shared = Arc<dyn Store<Blob>>;

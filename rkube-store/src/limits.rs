@@ -37,12 +37,6 @@ impl Limits {
     /// # Errors
     /// The first limit that it exceeds.
     pub fn check<V: Value>(&self, txn: &Txn<V>) -> Result<(), StoreError> {
-        let weight = puts(txn).map(|(_, value)| value.weight()).fold(0, usize::saturating_add);
-        self.check_weighed(txn, weight)
-    }
-
-    /// As [`Limits::check`] where the weight of all values is known already: weighing one may take long.
-    pub(crate) fn check_weighed<V: Value>(&self, txn: &Txn<V>, weight: usize) -> Result<(), StoreError> {
         let operations = txn.ops.len().max(txn.checks.len());
         if operations > self.operations {
             return Err(StoreError::TooManyOperations { operations, limit: self.operations });
@@ -62,23 +56,23 @@ impl Limits {
                 return Err(StoreError::DuplicateKey(twice.clone()));
             }
         }
-        self.check_size(txn, weight)
+        self.check_size(txn)
     }
 
-    /// Objects are weighed; only where that comes near the limit is the size in bytes taken exactly.
-    fn check_size<V: Value>(&self, txn: &Txn<V>, weight: usize) -> Result<(), StoreError> {
+    /// Only what may be beyond the limits, by the upper bound of its size, is measured exactly.
+    fn check_size<V: Value>(&self, txn: &Txn<V>) -> Result<(), StoreError> {
         let keys: usize = txn.ops.iter().map(|op| op.key().as_str().len()).sum();
-        if keys.saturating_add(weight) <= self.value_bytes.min(self.transaction_bytes) / 8 {
+        let bound = puts(txn).map(|(_, value)| value.size_bound()).fold(keys, usize::saturating_add);
+        if bound <= self.value_bytes.min(self.transaction_bytes) {
             return Ok(());
         }
         let mut sum = keys;
         for (key, value) in puts(txn) {
-            let encoded = value.encode().map_err(|source| StoreError::Codec { key: key.clone(), source })?;
-            if encoded.len() > self.value_bytes {
-                let limit = self.value_bytes;
-                return Err(StoreError::TooLarge { what: "value", bytes: encoded.len(), limit });
+            let bytes = value.size().map_err(|source| StoreError::Codec { key: key.clone(), source })?;
+            if bytes > self.value_bytes {
+                return Err(StoreError::TooLarge { what: "value", bytes, limit: self.value_bytes });
             }
-            sum = sum.saturating_add(encoded.len());
+            sum = sum.saturating_add(bytes);
         }
         if sum > self.transaction_bytes {
             let limit = self.transaction_bytes;

@@ -168,6 +168,9 @@ pub struct ListOptions {
     pub limit: Option<usize>,
     /// Begin behind this key.
     pub after: Option<Key>,
+    /// Nobody wants to know how many there are behind the page, only whether: to count them takes time in
+    /// proportion to their number. A backend to which counting comes for free may count.
+    pub uncounted: bool,
 }
 
 impl ListOptions {
@@ -190,6 +193,13 @@ impl ListOptions {
         self.after = Some(key);
         self
     }
+
+    /// Without [`Page::remaining`].
+    #[must_use]
+    pub fn uncounted(mut self) -> Self {
+        self.uncounted = true;
+        self
+    }
 }
 
 /// The answer to a list.
@@ -201,6 +211,6 @@ pub struct Page<V> {
     pub revision: Revision,
     /// Whether there are more behind the last one.
     pub more: bool,
-    /// How many more.
+    /// How many more; where the options leave that out, any number that is zero only if `more` is not set.
     pub remaining: u64,
 }

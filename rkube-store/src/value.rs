@@ -27,9 +27,23 @@ pub trait Value: Clone + Send + Sync + 'static {
     fn stamp(&mut self, revision: Revision);
 
     /// About how many bytes of memory the value takes while it is an object. This is counted against the
-    /// budget for hot values. It must not be under an eighth of the encoded length: a store that keeps
-    /// objects checks [`Limits::value_bytes`](crate::Limits::value_bytes) exactly only where this is near.
+    /// budget for hot values.
     fn weight(&self) -> usize;
+
+    /// How many bytes [`Value::encode`] would give. By default it is asked; a type that can tell without
+    /// making them says so here.
+    ///
+    /// # Errors
+    /// As [`Value::encode`].
+    fn size(&self) -> Result<usize, CodecError> {
+        self.encode().map(|bytes| bytes.len())
+    }
+
+    /// No less than [`Value::size`], and quicker to tell: every commit asks, and takes the exact size only
+    /// where this is beyond the [`Limits`](crate::Limits). By default it is the size itself.
+    fn size_bound(&self) -> usize {
+        self.size().unwrap_or(usize::MAX)
+    }
 }
 
 /// A value could not be turned into bytes, or bytes not into a value.

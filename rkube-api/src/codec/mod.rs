@@ -11,6 +11,7 @@
 //! ```
 
 pub mod json;
+pub mod length;
 pub mod protobuf;
 mod value;
 pub mod yaml;

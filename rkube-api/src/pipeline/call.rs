@@ -7,7 +7,7 @@ use rkube_store::{CommitError, Key, StoreError, WatchError};
 use super::{Server, keys};
 use crate::{
     error::{ApiError, Cause},
-    meta::ErrorList,
+    meta::{ErrorList, object_meta::MAX_FIELD_MANAGER_BYTES},
     object::Object,
     registry::{Definition, Resolved, Scope},
     request::{Options, Target, UserInfo, Verb},
@@ -22,12 +22,7 @@ pub(crate) struct Call<'s> {
     pub(crate) resource: Resolved,
     pub(crate) options: Options,
     pub(crate) user_agent: Arc<str>,
-    /// How many bytes the body has, if it came over a wire.
-    pub(crate) body_bytes: usize,
 }
-
-/// A body beyond this is measured as it will be stored; the store checks others by their weight.
-const LARGE: usize = 64 * 1024;
 
 impl Call<'_> {
     pub(crate) fn definition(&self) -> &Definition {
@@ -58,11 +53,15 @@ impl Call<'_> {
         Ok(keys::object(self.definition(), namespace, name))
     }
 
-    /// The name under which fields are managed: as asked, or the user agent up to its first `/`.
+    /// The name under which fields are managed: as asked, or the user agent up to its first `/`, cut to what
+    /// is allowed.
     pub(crate) fn manager(&self) -> &str {
         match self.options.field_manager.as_deref() {
             Some(manager) if !manager.is_empty() => manager,
-            _ => self.user_agent.split('/').next().unwrap_or_default(),
+            _ => {
+                let agent = self.user_agent.split('/').next().unwrap_or_default();
+                &agent[..agent.floor_char_boundary(MAX_FIELD_MANAGER_BYTES)]
+            }
         }
     }
 
@@ -102,10 +101,12 @@ impl Call<'_> {
         self.definition().invalid(name, errors)
     }
 
-    /// Encodes an object of a large body, so that the store sees how large it is.
-    pub(crate) fn measure(&self, object: &Object) -> Result<(), ApiError> {
-        if self.body_bytes > LARGE {
-            object.encode()?;
+    /// Lets go of managedFields where an object is too large with them to be stored, as Kubernetes does.
+    pub(crate) fn fit(&self, key: &Key, object: &mut Object) -> Result<(), ApiError> {
+        let limits = self.server.store().limits();
+        let limit = limits.value_bytes.min(limits.transaction_bytes - key.as_str().len());
+        if object.length_bound() > limit && object.length()? > limit {
+            object.keep_managed_fields(Vec::new());
         }
         Ok(())
     }
@@ -153,7 +154,7 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::TooLarge { .. } | StoreError::TooManyOperations { .. } => {
             ApiError::TooLarge { message: format!("Request entity too large: {error}") }
         }
-        StoreError::NoSpace | StoreError::Unavailable(_) => {
+        StoreError::NoSpace | StoreError::ReadOnly(_) | StoreError::Unavailable(_) => {
             ApiError::Unavailable { message: error.to_string() }
         }
         _ => ApiError::internal(error.to_string()),
@@ -188,5 +189,23 @@ pub(crate) fn expired_watch(requested: u64, oldest: u64) -> ApiError {
     ApiError::Expired {
         message: format!("too old resource version: {requested} ({oldest})"),
         continue_token: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_no_writes_is_unavailable_and_no_fault_of_the_server() {
+        let errors = [
+            StoreError::NoSpace,
+            StoreError::ReadOnly("the disk is gone".into()),
+            StoreError::Unavailable("x".into()),
+        ];
+        for error in errors {
+            let error = store_error(error);
+            assert_eq!((error.code(), error.reason()), (503, "ServiceUnavailable"), "{error}");
+        }
     }
 }

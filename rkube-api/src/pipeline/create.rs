@@ -110,11 +110,11 @@ async fn attempt(
 async fn commit(
     call: &Call<'_>,
     key: rkube_store::Key,
-    object: Object,
+    mut object: Object,
     reserved: Txn<Object>,
     guards: Vec<Guard>,
 ) -> Result<Result<Object, Again>, ApiError> {
-    call.measure(&object)?;
+    call.fit(&key, &mut object)?;
     let name = object.name().to_owned();
     let mut txn = Txn::create(key.clone(), object);
     if let Some(time) = call.definition().time_to_live {

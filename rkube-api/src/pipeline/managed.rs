@@ -155,7 +155,7 @@ pub(super) fn created(call: &Call<'_>, object: &mut Object, managed: Managed, un
         Managed::Set(entries) => object.keep_managed_fields(entries),
         Managed::Track(sent) => {
             let author = Author::of(call, undo);
-            object.set_lazy_managed_fields(move |body| author.entries(None, body, &sent));
+            object.set_lazy_managed_fields(sent, move |body, sent| author.entries(None, body, sent));
         }
     }
 }
@@ -166,13 +166,14 @@ pub(super) fn changed(call: &Call<'_>, object: &mut Object, old: &Object, manage
         Managed::Set(entries) => object.keep_managed_fields(entries),
         Managed::Track(sent) => {
             let author = Author::of(call, undo);
-            object
-                .set_lazy_managed_fields_after(old, move |old, body| author.entries(Some(old), body, &sent));
+            let entries = move |old: &_, body: &_, sent: &_| author.entries(Some(old), body, sent);
+            object.set_lazy_managed_fields_after(old, sent, entries);
         }
     }
 }
 
 /// Leaves managedFields as they were.
 pub(super) fn kept(object: &mut Object, old: &Object) {
-    object.set_lazy_managed_fields_after(old, |old, _| old.managed_fields().to_vec());
+    let entries = |old: &Object, _: &_, _: &_| old.managed_fields().to_vec();
+    object.set_lazy_managed_fields_after(old, Vec::new(), entries);
 }

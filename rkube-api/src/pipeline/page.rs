@@ -13,6 +13,8 @@ pub(super) struct Token {
     pub(super) revision: Option<Revision>,
     /// The last key of the page before.
     pub(super) after: Key,
+    /// How many come behind it in that state, so that nobody has to count them again.
+    pub(super) remaining: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -20,6 +22,8 @@ struct Wire {
     v: u8,
     rv: i64,
     start: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    remaining: Option<u64>,
 }
 
 impl Token {
@@ -27,7 +31,7 @@ impl Token {
     pub(super) fn encode(&self, folder: &Prefix) -> Result<String, ApiError> {
         let start = self.after.as_str().strip_prefix(folder.as_str()).unwrap_or_default().to_owned();
         let rv = self.revision.map_or(-1, |revision| i64::try_from(revision.0).unwrap_or(-1));
-        let text = serde_json::to_vec(&Wire { v: 1, rv, start })
+        let text = serde_json::to_vec(&Wire { v: 1, rv, start, remaining: self.remaining })
             .map_err(|error| ApiError::internal(error.to_string()))?;
         Ok(to_hex(&text))
     }
@@ -45,7 +49,8 @@ impl Token {
             return Err(invalid());
         }
         let revision = u64::try_from(wire.rv).ok().map(Revision);
-        Ok(Self { revision, after: Key::new(format!("{}{}", folder.as_str(), wire.start)) })
+        let after = Key::new(format!("{}{}", folder.as_str(), wire.start));
+        Ok(Self { revision, after, remaining: wire.remaining.filter(|_| revision.is_some()) })
     }
 }
 
@@ -70,8 +75,8 @@ mod tests {
     #[test]
     fn a_token_survives_its_text() {
         let folder = Prefix::new("/registry/pods/");
-        for revision in [None, Some(Revision(7))] {
-            let token = Token { revision, after: Key::new("/registry/pods/default/a") };
+        for (revision, remaining) in [(None, None), (Some(Revision(7)), None), (Some(Revision(7)), Some(9))] {
+            let token = Token { revision, after: Key::new("/registry/pods/default/a"), remaining };
             assert_eq!(Token::decode(&token.encode(&folder).unwrap(), &folder).unwrap(), token);
         }
     }

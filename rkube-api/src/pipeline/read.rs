@@ -114,8 +114,9 @@ pub(super) async fn select(call: &Call<'_>) -> Result<Selected, ApiError> {
     {
         return one(call, &selection, &key, *wanted).await;
     }
-    let mut pages =
-        Pages { call, folder, selection, at: None, after: token.as_ref().map(|t| t.after.clone()) };
+    let left = token.as_ref().and_then(|token| token.remaining);
+    let after = token.as_ref().map(|token| token.after.clone());
+    let mut pages = Pages { call, folder, selection, at: None, after, left };
     match pages.collect(&state).await {
         Err(StoreError::Compacted { .. }) if token.is_some() => Err(pages.expired()?),
         Err(error) => Err(store_error(error)),
@@ -172,13 +173,16 @@ struct Pages<'c, 's> {
     selection: Selection,
     at: Option<Revision>,
     after: Option<rkube_store::Key>,
+    /// How many entries are behind that key, if the page before has told.
+    left: Option<u64>,
 }
 
 struct Collected {
     entries: Vec<Entry<Object>>,
     revision: Revision,
-    /// Entries behind the last one looked at.
-    remaining: u64,
+    /// Entries behind the last one looked at: whether there are any, and how many if that was counted.
+    more: bool,
+    remaining: Option<u64>,
 }
 
 impl Pages<'_, '_> {
@@ -191,50 +195,54 @@ impl Pages<'_, '_> {
             self.at = Some(*revision);
         }
         let (limit, everything) = (self.limit(), self.selection.is_everything());
+        let chunk = match limit {
+            0 => None,
+            limit if everything => Some(limit),
+            limit => Some(limit.max(CHUNK)),
+        };
+        // Only the first page of what nothing is left out of is counted; the others go on from it.
+        let uncounted = !everything || self.left.is_some();
         let mut entries = Vec::new();
         loop {
-            let chunk = match limit {
-                0 => None,
-                limit if everything => Some(limit),
-                limit => Some(limit.max(CHUNK)),
-            };
-            let options = ListOptions { at: self.at, limit: chunk, after: self.after.clone() };
+            let options = ListOptions { at: self.at, limit: chunk, after: self.after.clone(), uncounted };
             let page = self.call.server.store().list(&self.folder, options).await?;
-            self.at = Some(page.revision);
-            let mut behind = page.remaining + page.entries.len() as u64;
+            let (revision, mut unseen) = (page.revision, page.entries.len());
+            self.at = Some(revision);
             for entry in page.entries {
-                behind -= 1;
+                unseen -= 1;
                 self.after = Some(entry.key.clone());
                 if everything || self.selection.matches(&entry.value) {
                     entries.push(entry);
-                    if limit > 0 && entries.len() == limit {
-                        return Ok(Collected { entries, revision: page.revision, remaining: behind });
-                    }
+                }
+                if limit > 0 && entries.len() == limit {
+                    let more = page.more || unseen > 0;
+                    let remaining = match self.left {
+                        _ if !everything => None,
+                        Some(left) => Some(left.saturating_sub(entries.len() as u64)),
+                        None => Some(page.remaining),
+                    };
+                    return Ok(Collected { entries, revision, more, remaining });
                 }
             }
             if !page.more {
-                return Ok(Collected { entries, revision: page.revision, remaining: 0 });
+                return Ok(Collected { entries, revision, more: false, remaining: None });
             }
         }
     }
 
     fn finish(self, collected: Collected) -> Result<Selected, ApiError> {
-        let Collected { entries, revision, remaining } = collected;
+        let Collected { entries, revision, more, remaining } = collected;
         let token = match self.after {
-            Some(after) if remaining > 0 => Some(Token { revision: Some(revision), after }),
+            Some(after) if more => Some(Token { revision: Some(revision), after, remaining }),
             _ => None,
         };
-        Ok(Selected {
-            remaining: (token.is_some() && self.selection.is_everything()).then_some(remaining),
-            continue_token: token.map(|token| token.encode(&self.folder)).transpose()?,
-            entries,
-            revision,
-        })
+        let continue_token = token.map(|token| token.encode(&self.folder)).transpose()?;
+        Ok(Selected { remaining: remaining.filter(|_| more), continue_token, entries, revision })
     }
 
     /// 410 with a token that goes on at the same place in the newest state.
     fn expired(&self) -> Result<ApiError, ApiError> {
-        let token = self.after.clone().map(|after| Token { revision: None, after });
+        let token = self.after.clone().map(|after| Token { revision: None, after, remaining: None });
         Ok(ApiError::Expired {
             message: "The provided continue parameter is too old to display a consistent list result. List \
                       anew without it, or go on with the continue token of this answer: the rest then shows \

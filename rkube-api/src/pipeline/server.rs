@@ -281,11 +281,7 @@ impl Server {
             .snapshot()
             .resolve(&target.group, &target.version, &target.resource)
             .ok_or(ApiError::NoSuchPath)?;
-        let body_bytes = match &body {
-            Body::Bytes { bytes, .. } => bytes.len(),
-            _ => 0,
-        };
-        let call = Call { server: self, user, verb, target, resource, options, user_agent, body_bytes };
+        let call = Call { server: self, user, verb, target, resource, options, user_agent };
         check_field_manager(&call)?;
         if let Some(subresource) = call.subresource() {
             return self.subresource(&call, subresource, body).await;

@@ -215,7 +215,7 @@ async fn commit(
     call: &Call<'_>,
     key: &Key,
     current: &Entry<Object>,
-    object: Object,
+    mut object: Object,
     reserved: Txn<Object>,
 ) -> Result<Option<Object>, ApiError> {
     let released = strategy::released(call.definition(), &object);
@@ -224,7 +224,7 @@ async fn commit(
         let reserved = call.server.reserve(call, Some(&current.value), None).await?;
         Txn::delete(key, current.mod_revision).and(reserved)
     } else {
-        call.measure(&object)?;
+        call.fit(key, &mut object)?;
         let mut txn = Txn::update(key, object, current.mod_revision);
         if let Some(time) = call.definition().time_to_live {
             txn = txn.lease(call.server.lease(time).await?);

@@ -330,7 +330,8 @@ impl<K: Kind> Builder<K> {
             from_hub: Some(Arc::new(move |object| {
                 let mut version =
                     Object::new(from_hub(object.as_kind::<K>().ok_or_else(|| wrong(&object))?)?);
-                version.set_lazy_managed_fields_after(&object, |hub, _| hub.managed_fields().to_vec());
+                let kept = |hub: &Object, _: &_, _: &_| hub.managed_fields().to_vec();
+                version.set_lazy_managed_fields_after(&object, Vec::new(), kept);
                 Ok(version)
             })),
             type_name: Some(openapi_name::<V>()),

@@ -26,6 +26,7 @@ mod over_http;
 mod probes;
 mod reviews;
 mod semantics_life;
+mod semantics_limits;
 mod semantics_read;
 mod semantics_write;
 mod subresource_admission;

@@ -33,6 +33,8 @@ pub(crate) mod support {
 
 #[path = "semantics_life.rs"]
 mod semantics_life;
+#[path = "semantics_limits.rs"]
+mod semantics_limits;
 #[path = "semantics_read.rs"]
 mod semantics_read;
 #[path = "semantics_write.rs"]

@@ -7,7 +7,7 @@ use rkube_api::{
     error::ApiError,
     request::{Options, VersionMatch, WatchEvent},
 };
-use rkube_store::{Revision, Store};
+use rkube_store::{Memory, Revision, Store};
 
 use super::support::{World, config_map, labelled, refused, short, version};
 
@@ -170,6 +170,27 @@ async fn line_09_and_10_objects_come_and_go_as_they_match() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn history_ages_in_a_server_that_nobody_writes_to() {
+    let minutes = |count: u64| std::time::Duration::from_secs(60 * count);
+    let world = World::over(Memory::builder().history_age(minutes(5)).build(), |builder| builder).await;
+    world.server.context().spawner.spawn("expiry", world.store.run_expiry());
+    let first = world.map("a").await;
+    let last = world.map("b").await;
+    let exact = || Options { resource_version_match: Some(VersionMatch::Exact), ..at(&first.to_string()) };
+    tokio::time::sleep(minutes(4)).await;
+    assert_eq!(names(&world.list(exact()).await.unwrap()), ["a"]);
+    tokio::time::sleep(minutes(2)).await;
+    assert_eq!(refused(world.list(exact()).await).0, 410);
+    let events: Vec<_> = world.watch(at(&first.to_string())).await.unwrap().collect().await;
+    assert_eq!(events.iter().map(short).collect::<Vec<_>>(), ["ERROR 410 Expired"]);
+    let list = world.list(Options::default()).await.unwrap();
+    assert_eq!((names(&list), list.resource_version.parse()), (vec!["a", "b"], Ok(last)));
+    let mut stream = world.watch(at(&list.resource_version)).await.unwrap();
+    world.map("c").await;
+    assert_eq!(short(&stream.next().await.unwrap()), "ADDED c");
+}
+
+#[tokio::test(start_paused = true)]
 async fn line_11_pages_join_to_one_state() {
     let world = World::new().await;
     for name in ["a", "b", "c", "d", "e"] {
@@ -187,6 +208,51 @@ async fn line_11_pages_join_to_one_state() {
     for list in [&second, &third] {
         assert_eq!(list.resource_version, first.resource_version);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_page_tells_how_many_remain_in_its_state() {
+    let world = World::new().await;
+    for at in 0..9 {
+        world.map(&format!("m{at}")).await;
+    }
+    for limit in 1..=10 {
+        let page = |token: Option<String>| Options { limit, continue_token: token, ..Options::default() };
+        let whole = world.list(Options::default()).await.unwrap();
+        let mut list = world.list(page(None)).await.unwrap();
+        let mut seen = names(&list).len();
+        while let Some(token) = list.continue_token {
+            assert_eq!(list.remaining, Some((names(&whole).len() - seen) as u64), "{seen} seen by {limit}");
+            // What comes and goes meanwhile is of another state.
+            world.map(&format!("new-{limit}-{seen}")).await;
+            let gone = names(&whole)[seen % whole.items.len()];
+            let _ = world.api::<ConfigMap>().delete(gone, &DeleteParams::default()).await;
+            list = world.list(page(Some(token))).await.unwrap();
+            seen += names(&list).len();
+        }
+        assert_eq!((seen, list.remaining), (names(&whole).len(), None));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_first_page_is_counted() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.map(name).await;
+    }
+    let page = |token: Option<String>| Options { limit: 1, continue_token: token, ..Options::default() };
+    let token = world.list(page(None)).await.unwrap().continue_token.unwrap();
+    // A token that tells another number: who counts again would not believe it.
+    let bytes: Vec<u8> =
+        (0..token.len()).step_by(2).map(|at| u8::from_str_radix(&token[at..at + 2], 16).unwrap()).collect();
+    let mut wire: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    wire["remaining"] = 1000.into();
+    let token = wire.to_string().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let second = world.list(page(Some(token))).await.unwrap();
+    assert_eq!((names(&second), second.remaining), (vec!["b"], Some(999)));
+    let third = world.list(page(second.continue_token)).await.unwrap();
+    assert_eq!((names(&third), third.remaining), (vec!["c"], None));
+    assert_eq!(third.continue_token, None);
 }
 
 #[tokio::test(start_paused = true)]

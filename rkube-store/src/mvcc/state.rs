@@ -49,8 +49,13 @@ impl Marks {
     /// How finely ages are told apart: this many marks an age.
     const FINENESS: u32 = 64;
 
+    /// How far marks are apart.
+    pub(crate) fn pause(age: Duration) -> Duration {
+        age / Self::FINENESS
+    }
+
     fn note(&mut self, now: Duration, head: Revision, age: Duration) {
-        let due = self.0.back().is_none_or(|(last, _)| now >= *last + age / Self::FINENESS);
+        let due = self.0.back().is_none_or(|(last, _)| now >= *last + Self::pause(age));
         if due {
             self.0.push_back((now, head));
         }
@@ -156,17 +161,21 @@ impl<V: Value> State<V> {
         None
     }
 
-    /// As [`State::scan`], but only counts.
+    /// As [`State::scan`], but only counts, up to a number.
     pub(crate) fn count(
         &self,
         prefix: &Prefix,
         after: Option<&Key>,
         at: Revision,
+        most: u64,
         steps: usize,
         found: &mut u64,
     ) -> Option<Key> {
         for (step, record) in self.keys.range(prefix, after).enumerate() {
             *found += u64::from(record.at(at).is_some_and(|version| !version.is_gone()));
+            if *found >= most {
+                return None;
+            }
             if step + 1 == steps {
                 return Some(record.key.clone());
             }

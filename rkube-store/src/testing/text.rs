@@ -52,6 +52,10 @@ impl Value for Text {
     fn weight(&self) -> usize {
         self.text.len() + size_of::<Self>()
     }
+
+    fn size(&self) -> Result<usize, CodecError> {
+        Ok(self.text.len())
+    }
 }
 
 impl From<&str> for Text {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use rkube_store::testing::Text;
 use rkube_store::{
-    Change, CommitError, Key, ListOptions, Memory, Prefix, Revision, Store, StoreError, Txn, WatchItem,
-    WatchOptions,
+    Change, CodecError, CommitError, Key, ListOptions, Memory, Prefix, Revision, Store, StoreError, Txn,
+    Value, WatchItem, WatchOptions,
 };
+
+use crate::plain::Plain;
 
 fn store() -> Arc<dyn Store<Text>> {
     Arc::new(Memory::builder().build())
@@ -142,4 +145,57 @@ async fn stats_tell_how_far_watchers_are_behind() {
     let stats = store.stats();
     assert_eq!((stats.watches.live, stats.watches.lagging), (0, 1));
     assert_eq!((stats.revision, stats.compacted, stats.sizes.revisions), (Revision(31), Revision(11), 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_need_not_be_counted_looks_no_further_than_the_next_key() {
+    let store = store();
+    for at in 0..10_000 {
+        store.commit(Txn::create(format!("a/{at:05}"), Text::new("x"))).await.unwrap();
+    }
+    let page = store.list(&Prefix::new("a"), ListOptions::page(3)).await.unwrap();
+    assert_eq!((page.entries.len(), page.more, page.remaining), (3, true, 9997));
+    let page = store.list(&Prefix::new("a"), ListOptions::page(3).uncounted()).await.unwrap();
+    assert_eq!((page.entries.len(), page.more, page.remaining), (3, true, 1));
+}
+
+/// A value that weighs next to nothing, however long it is, and whose bound is beyond its size.
+#[derive(Clone, Debug)]
+struct Light(Arc<str>);
+
+impl Value for Light {
+    fn encode(&self) -> Result<Bytes, CodecError> {
+        Ok(Bytes::copy_from_slice(self.0.as_bytes()))
+    }
+
+    fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
+        Ok(Self(std::str::from_utf8(bytes).map_err(CodecError::new)?.into()))
+    }
+
+    fn stamp(&mut self, _: Revision) {}
+
+    fn weight(&self) -> usize {
+        1
+    }
+
+    fn size_bound(&self) -> usize {
+        self.0.len() * 3
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_is_on_bytes_whatever_a_value_weighs_and_whichever_the_backend() {
+    let stores: [Arc<dyn Store<Light>>; 2] =
+        [Arc::new(Memory::<Light>::builder().build()), Arc::new(Plain::new(None))];
+    for store in stores {
+        let limit = store.limits().value_bytes.min(store.limits().transaction_bytes - "a/1".len());
+        let put = |bytes: usize| Txn::new().put("a/1", Light("x".repeat(bytes).into()));
+        store.commit(put(limit / 2)).await.unwrap();
+        store.commit(put(limit)).await.unwrap();
+        let refused = store.commit(put(limit + 1)).await.unwrap_err();
+        let CommitError::Store(StoreError::TooLarge { bytes, limit, .. }) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(bytes, limit + 1);
+    }
 }

@@ -165,6 +165,10 @@ impl Value for Counted {
     fn weight(&self) -> usize {
         100
     }
+
+    fn size(&self) -> Result<usize, CodecError> {
+        Ok(self.text.len())
+    }
 }
 
 #[tokio::test]
@@ -230,6 +234,32 @@ async fn history_is_bounded_by_age() {
     let gone = store.list(&Prefix::all(), at(old)).await;
     assert!(matches!(gone, Err(StoreError::Compacted { .. })));
     assert!(store.sizes().revisions <= 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn history_ages_though_nothing_is_written() {
+    let minute = std::time::Duration::from_secs(60);
+    let store: Memory<Text> = Memory::builder().history_age(minute).build();
+    crate::suite::drive(store.run_expiry());
+    for round in 0..2 {
+        let first = put(&store, "a/1", "first").await;
+        for at in 0..3000 {
+            put(&store, "a/1", &format!("{round}-{at}")).await;
+        }
+        let last = put(&store, "a/1", "last").await;
+        store.commit(Txn::new().remove("a/2")).await.unwrap();
+        tokio::time::sleep(minute * 3 / 4).await;
+        store.list(&Prefix::all(), ListOptions::default().at(first)).await.unwrap();
+        tokio::time::sleep(minute / 2).await;
+        assert_eq!((store.sizes().revisions, store.sizes().keys), (0, 1), "nothing is left but the present");
+        let gone = store.list(&Prefix::all(), ListOptions::default().at(first)).await;
+        assert!(matches!(gone, Err(StoreError::Compacted { .. })));
+        let gone = store.watch(&Prefix::all(), WatchOptions::after(first)).await;
+        assert!(matches!(gone, Err(StoreError::Compacted { .. })));
+        let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+        assert_eq!((page.entries[0].value.as_str(), page.revision), ("last", last));
+        store.watch(&Prefix::all(), WatchOptions::after(page.revision)).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Pair {
     fn list(&self, folder: usize, back: Option<u64>, limit: Option<usize>, after: Option<usize>) {
         let (prefix, at) = (Prefix::new(FOLDERS[folder]), self.at(back));
         let after = after.map(|key| Key::new(KEYS[key]));
-        let options = ListOptions { at, limit, after: after.clone() };
+        let options = ListOptions { at, limit, after: after.clone(), uncounted: false };
         let of_memory = self.memory.list(&prefix, options).now_or_never().unwrap();
         match (of_memory, self.model.list(&prefix, at)) {
             (Ok(page), Ok(mut entries)) => {

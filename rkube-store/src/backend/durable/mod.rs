@@ -169,7 +169,7 @@ impl<V: Value> Durable<V> {
         &self.log.recovery
     }
 
-    /// Ends leases in time for as long as it is polled. It returns when the store is gone.
+    /// Ends leases in time, and ages history, for as long as it is polled. It returns when the store is gone.
     pub fn run_expiry(&self) -> impl Future<Output = ()> + Send + use<V> {
         self.engine.run_expiry()
     }

@@ -66,9 +66,8 @@ impl<V: Value> Engine<V> {
 
     fn begin(&self, txn: Txn<V>) -> Result<Begun<V>, CommitError<V>> {
         self.expire();
+        Limits::DEFAULT.check(&txn)?;
         let weights = weights(&txn);
-        let weight = weights.iter().map(|weight| *weight as usize).fold(0, usize::saturating_add);
-        Limits::DEFAULT.check_weighed(&txn, weight)?;
         let sealed = match &self.journal {
             Some(journal) => journal.seal(&txn)?,
             None => Sealed::default(),

@@ -18,7 +18,7 @@ mod watcher;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -51,7 +51,9 @@ pub(super) struct Engine<V> {
     origin: Instant,
     /// When the next lease ends, in nanoseconds from the origin; `u64::MAX` for never.
     next_end: AtomicU64,
-    /// Rung when `next_end` moved.
+    /// Whether history is being aged although nothing is written. A commit rings where it is not.
+    aging: AtomicBool,
+    /// Rung when `next_end` moved, or there is history to age.
     ends_moved: Arc<Notify>,
 }
 
@@ -113,6 +115,27 @@ impl<V: Value> Engine<V> {
         let now = if state.has_age() { self.now() } else { Duration::ZERO };
         state.retain(&mut self.marks.lock(), now);
         state.trim(commits + REVISIONS, self.pinned(), dropped);
+        if state.has_age() && !self.aging.swap(true, Ordering::AcqRel) {
+            self.ends_moved.notify_waiters();
+        }
+    }
+
+    /// Ages history by the time alone. Gives when to look again, unless there is no more to age.
+    fn age_history(&self) -> Option<Duration> {
+        const REVISIONS: usize = 1024;
+        let pause = Marks::pause(self.options.history.age?);
+        loop {
+            let (now, mut dropped) = (self.now(), Dropped::none());
+            let mut state = self.state.write();
+            state.retain(&mut self.marks.lock(), now);
+            let more = state.trim(REVISIONS, self.pinned(), &mut dropped);
+            let young = state.floor() < state.visible();
+            if !more {
+                // With the lock held: a commit that comes next finds it as it is.
+                self.aging.store(young, Ordering::Release);
+                return young.then(|| now + pause);
+            }
+        }
     }
 }
 
@@ -136,13 +159,14 @@ impl<V: Value> Engine<V> {
             marks: Mutex::new(Marks::default()),
             origin,
             next_end: AtomicU64::new(u64::MAX),
+            aging: AtomicBool::new(false),
             ends_moved: Arc::new(Notify::new()),
         };
         engine.note_next_end(&engine.state.read());
         Arc::new(engine)
     }
 
-    /// Ends leases in time for as long as it is polled. It returns when the store is gone.
+    /// Ends leases in time, and ages history, for as long as it is polled. It returns when the store is gone.
     pub(super) fn run_expiry(self: &Arc<Self>) -> impl Future<Output = ()> + Send + use<V> {
         let (engine, ends_moved) = (Arc::downgrade(self), self.ends_moved.clone());
         async move {
@@ -150,12 +174,13 @@ impl<V: Value> Engine<V> {
                 let moved = ends_moved.notified();
                 let Some(engine) = engine.upgrade() else { return };
                 engine.expire();
-                let end = engine.next_end.load(Ordering::Acquire);
-                let until = engine.origin + Duration::from_nanos(end);
+                let end = Some(engine.next_end.load(Ordering::Acquire)).filter(|end| *end != u64::MAX);
+                let due = end.map(Duration::from_nanos).into_iter().chain(engine.age_history()).min();
+                let until = due.map(|due| engine.origin + due);
                 drop(engine);
-                match end {
-                    u64::MAX => moved.await,
-                    _ => {
+                match until {
+                    None => moved.await,
+                    Some(until) => {
                         tokio::select! {
                             biased;
                             () = moved => {}

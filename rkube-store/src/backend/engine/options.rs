@@ -34,7 +34,7 @@ macro_rules! common_options {
         }
 
         /// How long ago a revision may have been current to be read and watched from; without bound by
-        /// default. Old history goes away as new commits come. Ages count from when the process first saw
+        /// default. Old history goes away as new commits come, and without any while `run_expiry` runs. Ages count from when the process first saw
         /// a revision, by a clock that no change of the system's time moves.
         pub fn history_age(mut self, age: std::time::Duration) -> Self {
             self.options.history.age = Some(age);

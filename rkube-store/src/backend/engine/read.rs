@@ -51,11 +51,11 @@ impl<V: Value> Engine<V> {
             }
             breathe(&mut pieces).await;
         }
-        let mut remaining = 0;
+        let (mut remaining, most) = (0, if options.uncounted { 1 } else { u64::MAX });
         loop {
             after = {
                 let state = self.state.read();
-                state.count(prefix, after.as_ref(), pin.revision, STEPS * 4, &mut remaining)
+                state.count(prefix, after.as_ref(), pin.revision, most, STEPS * 4, &mut remaining)
             };
             if after.is_none() {
                 return Ok(Page { entries, revision: pin.revision, more: remaining > 0, remaining });

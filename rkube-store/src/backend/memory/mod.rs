@@ -1,8 +1,8 @@
 //! The backend in memory: as fast as a store can be, gone with its process.
 //!
-//! The store needs no task of its own. Only the end of leases does,
-//! where nobody calls the store: whoever sets it up spawns [`Memory::run_expiry`]; without it leases end at
-//! the next call of any kind.
+//! The store needs no task of its own. Only the end of leases and the age of history do, where nobody calls
+//! the store: whoever sets it up spawns [`Memory::run_expiry`]; without it leases end at the next call of any
+//! kind, and history ages with the next commit.
 //!
 //! ```
 //! use std::time::Duration;
@@ -56,7 +56,7 @@ impl<V: Value> Memory<V> {
         Self { engine }
     }
 
-    /// Ends leases in time for as long as it is polled. It returns when the store is gone.
+    /// Ends leases in time, and ages history, for as long as it is polled. It returns when the store is gone.
     pub fn run_expiry(&self) -> impl Future<Output = ()> + Send + use<V> {
         self.engine.run_expiry()
     }

@@ -273,7 +273,7 @@ impl Client {
         while page.more {
             tokio::task::yield_now().await;
             let after = page.entries.last().map(|entry| entry.key.clone());
-            let options = ListOptions { at: Some(page.revision), limit: Some(2), after };
+            let options = ListOptions { at: Some(page.revision), limit: Some(2), after, uncounted: true };
             page = self.recorder.list(&prefix, options).await?;
         }
         Ok(())

@@ -102,7 +102,7 @@ async fn pages_at_a_revision_join_to_its_state_while_writers_go_on(place: &Place
         place.put(&format!("a/{:02}x", round * 3), "new").await?;
         place.remove(&format!("a/{:02}", 24 - round)).await?;
         let after = page.entries.last().map(|entry| entry.key.clone());
-        let options = ListOptions { at: Some(page.revision), limit: Some(4), after };
+        let options = ListOptions { at: Some(page.revision), limit: Some(4), after, uncounted: true };
         let next = list(place, "a", options).await?;
         ensure_eq!(next.revision, page.revision, "the revision of all pages");
         ensure!(next.entries.len() <= 4, "a page of four has {} entries", next.entries.len());
@@ -131,6 +131,12 @@ async fn a_page_counts_what_remains(place: &Place) -> Outcome {
     ] {
         let page = list(place, "a", ListOptions { limit, ..ListOptions::default() }).await?;
         ensure_eq!(numbers(&page), expected, "entries, more, remaining for limit {limit:?}");
+    }
+    for (limit, expected) in [(0, (0, true)), (8, (8, true)), (9, (9, false))] {
+        let page = list(place, "a", ListOptions::page(limit).uncounted()).await?;
+        let found = (page.entries.len(), page.more);
+        ensure_eq!(found, expected, "entries and more, uncounted, for limit {limit}");
+        ensure_eq!(page.more, page.remaining > 0, "zero only at the end, for limit {limit}");
     }
     let rest = list(place, "a", ListOptions::page(2).after(Key::new("a/4"))).await?;
     ensure_eq!(keys(&rest.entries), ["a/6", "a/7"], "the entries behind a/4");

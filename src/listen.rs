@@ -1,14 +1,10 @@
 //! The wire: certificates, the socket, an administrator's kubeconfig.
 
-use std::{
-    io::Write,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use rkube_api::{
     context::Context,
-    http::{ApiService, Authority, HttpServer, Kubeconfig, ServerTls},
+    http::{ApiService, Authority, HttpServer, Kubeconfig, ServerTls, write_private},
 };
 use tokio::net::TcpListener;
 
@@ -82,53 +78,4 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
-}
-
-/// Writes a file that holds a key: readable by its owner only, whole or not at all.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = path.with_file_name(name);
-    // A file of that name may be another user's, or a link: never write through it.
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
-}
-
-#[cfg(all(test, unix))]
-mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    use super::*;
-
-    #[test]
-    fn a_file_with_a_key_is_its_owners_alone() {
-        let folder = std::env::temp_dir().join(format!("rkube-private-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("kubeconfig");
-        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        // A file that everyone could read is replaced, not written into.
-        std::fs::write(&path, "old").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        // Somebody has laid a link where the new file is made.
-        let other = folder.join("other");
-        std::fs::write(&other, "theirs").unwrap();
-        symlink(&other, folder.join("kubeconfig.new")).unwrap();
-        write_private(&path, "secret").unwrap();
-        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode()), ("secret", 0o600));
-        assert_eq!(std::fs::read_to_string(&other).unwrap(), "theirs");
-        write_private(&path, "again").unwrap();
-        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode()), ("again", 0o600));
-        assert!(!folder.join("kubeconfig.new").exists());
-        std::fs::remove_dir_all(&folder).unwrap();
-    }
 }

@@ -9,7 +9,7 @@ use std::{error::Error, process::ExitCode, sync::Arc};
 use rkube_api::{
     client::{Api, PostParams},
     context::Context,
-    http::{ApiService, Authority, HttpServer, Kubeconfig},
+    http::{ApiService, Authority, HttpServer, Kubeconfig, write_private},
     k8s_openapi::api::core::v1::{Namespace, ServiceAccount},
     kinds,
     object::Object,
@@ -53,7 +53,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         authority: authority.certificate().into(),
         identity: authority.client("admin", &["system:masters"])?,
     };
-    std::fs::write(&file, kubeconfig.to_yaml())?;
+    write_private(file.as_ref(), &kubeconfig.to_yaml())?;
     eprintln!("serving on https://{address}; try: kubectl --kubeconfig {file} get namespaces");
     HttpServer::new(service, context.spawner.child())
         .tls(config)

@@ -428,4 +428,23 @@ mod tests {
             assert_eq!(ApiError::from_status(error.to_status()), error);
         }
     }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_field_if_it_has_one() {
+        let invalid = |causes: Vec<Cause>| {
+            let (kind, name) = ("Pod".into(), "a".into());
+            ApiError::Invalid { group: String::new(), kind, name, causes }.to_string()
+        };
+        let image = Cause::new("FieldValueRequired", "spec.containers[0].image", "Required value");
+        let whole = Cause::new("FieldValueInvalid", "", "the object is odd");
+        assert_eq!(
+            invalid(vec![image.clone()]),
+            "Pod \"a\" is invalid: spec.containers[0].image: Required value"
+        );
+        assert_eq!(invalid(vec![whole.clone()]), "Pod \"a\" is invalid: the object is odd");
+        assert_eq!(
+            invalid(vec![image, whole]),
+            "Pod \"a\" is invalid: [spec.containers[0].image: Required value, the object is odd]"
+        );
+    }
 }

@@ -231,3 +231,96 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::request::{ApiRequest, ApiResponse, Body, Credentials, Transport, Verb};
+
+    /// Takes every create, and has no object to patch.
+    #[derive(Default)]
+    struct Taker {
+        names: Mutex<Vec<String>>,
+    }
+
+    #[async_trait]
+    impl Transport for Taker {
+        async fn send(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+            let (Verb::Create, Body::Object(object)) = (request.verb, request.body) else {
+                return Err(ApiError::not_found("", "events", ""));
+            };
+            self.names.lock().push(object.name().to_owned());
+            Ok(ApiResponse::Object { object, code: 201, warnings: Vec::new() })
+        }
+    }
+
+    fn writer() -> (Writer, Arc<Taker>) {
+        let (taker, context) = (Arc::new(Taker::default()), Context::simulated(1));
+        let names = context.rng.fork("events");
+        let client = Client::new(taker.clone(), Credentials::Anonymous, "test", context);
+        let (seen, budgets) = (BTreeMap::new(), BTreeMap::new());
+        (Writer { client, seen, budgets, sweep_at: REMEMBERED, names }, taker)
+    }
+
+    fn of(name: impl Into<String>) -> Event {
+        let involved_object = ObjectReference { name: Some(name.into()), ..ObjectReference::default() };
+        let metadata = ObjectMeta { namespace: Some("default".into()), ..ObjectMeta::default() };
+        Event { involved_object, metadata, ..Event::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn budgets_that_are_full_again_are_forgotten() {
+        let (mut writer, _) = writer();
+        for at in 0..REMEMBERED {
+            assert!(writer.within_budget(at.to_string()));
+        }
+        assert!(writer.within_budget("0".into()), "a second one of this object");
+        assert_eq!((writer.budgets.len(), writer.sweep_at), (REMEMBERED, 2 * REMEMBERED), "all are in use");
+        tokio::time::advance(BURST.1).await;
+        writer.sweep_at = REMEMBERED;
+        assert!(writer.within_budget("new".into()));
+        let mut left: Vec<_> = writer.budgets.keys().map(String::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["0", "new"], "what it may write again is what nobody knows of");
+        assert_eq!(writer.sweep_at, REMEMBERED);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_object_is_not_flooded() {
+        let (mut writer, _) = writer();
+        let written = |writer: &mut Writer| (0..100).filter(|_| writer.within_budget("a".into())).count();
+        assert_eq!(written(&mut writer), 25);
+        tokio::time::advance(BURST.1 * 2).await;
+        assert_eq!(written(&mut writer), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_older_half_of_what_is_known_is_forgotten() {
+        let (mut writer, taker) = writer();
+        for at in 0..=REMEMBERED {
+            writer.write(of(at.to_string())).await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(taker.names.lock().len(), REMEMBERED + 1);
+        assert!(writer.seen.len() <= REMEMBERED / 2 + 1, "{} are known", writer.seen.len());
+        assert!(writer.seen.contains_key(&repeat_key(&of(REMEMBERED.to_string()))));
+        assert!(!writer.seen.contains_key(&repeat_key(&of("0"))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_event_of_a_long_name_has_a_name_that_is_allowed() {
+        let (mut writer, taker) = writer();
+        for name in ["web".to_owned(), "a".repeat(253), "é".repeat(200)] {
+            writer.write(of(name)).await.unwrap();
+        }
+        let names = taker.names.lock();
+        assert!(names[0].starts_with("web.") && names[0].len() == 20, "{}", names[0]);
+        assert_eq!(names[1].len(), 253);
+        assert!(
+            names.iter().all(|name| name.len() <= 253 && name[..].rsplit('.').next().unwrap().len() == 16)
+        );
+    }
+}

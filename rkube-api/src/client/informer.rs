@@ -336,9 +336,15 @@ impl<K: Kind> Reflector<K> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+    use crate::{
+        context::Context,
+        object::Object,
+        request::{ApiRequest, ApiResponse, Credentials, List, Options, Transport, Verb},
+    };
 
     fn pod(name: &str, version: u32) -> Arc<Pod> {
         let mut pod = Pod::default();
@@ -377,5 +383,45 @@ mod tests {
         assert_eq!(names(true), ["early", "late", "late"]);
         assert_eq!(names(true), names(false));
         assert_eq!(informer.cache().len(), 1);
+    }
+
+    /// Gives two pages of one pod each, whatever limit is asked for, and no watch.
+    #[derive(Default)]
+    struct Pages {
+        asked: Mutex<Vec<Options>>,
+    }
+
+    #[async_trait]
+    impl Transport for Pages {
+        async fn send(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+            if request.verb != Verb::List {
+                return std::future::pending().await;
+            }
+            let (name, continue_token) = match request.options.continue_token {
+                None => ("a", Some("more".to_owned())),
+                Some(_) => ("b", None),
+            };
+            self.asked.lock().push(request.options);
+            Ok(ApiResponse::List(List {
+                api_version: "v1".into(),
+                kind: "PodList".into(),
+                items: vec![Object::from_arc(pod(name, 1))],
+                resource_version: "7".into(),
+                continue_token,
+                remaining: None,
+            }))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_informer_asks_for_all_at_once_and_takes_the_pages_that_come() {
+        let pages = Arc::new(Pages::default());
+        let client = Client::new(pages.clone(), Credentials::Anonymous, "test", Context::simulated(1));
+        let informer = Informers::new(client).get::<Pod>();
+        informer.synced().await;
+        let asked: Vec<_> =
+            pages.asked.lock().iter().map(|it| (it.limit, it.continue_token.clone())).collect();
+        assert_eq!(asked, [(0, None), (0, Some("more".to_owned()))]);
+        assert_eq!(informer.cache().len(), 2);
     }
 }

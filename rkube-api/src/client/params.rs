@@ -159,13 +159,9 @@ pub struct PatchParams {
 
 impl PatchParams {
     pub(crate) fn options(&self) -> Options {
-        Options {
-            dry_run: self.dry_run,
-            field_manager: self.field_manager.clone(),
-            field_validation: self.field_validation,
-            force: self.force,
-            ..Options::default()
-        }
+        let Self { dry_run, field_manager, field_validation, force } = self.clone();
+        let write = PostParams { dry_run, field_manager, field_validation };
+        Options { force, ..write.options() }
     }
 }
 

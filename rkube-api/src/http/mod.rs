@@ -40,6 +40,7 @@ mod kube;
 mod media;
 mod metrics;
 mod page;
+mod private;
 mod query;
 mod render;
 mod router;
@@ -55,6 +56,7 @@ pub use health::Health;
 #[cfg(feature = "remote")]
 pub use kube::kube_client;
 pub use metrics::Metrics;
+pub use private::write_private;
 pub use server::{Bounds, HttpServer};
 pub use service::{ApiService, Limits, ServiceBuilder};
 pub use tls::{Authority, Identity, Kubeconfig, ServerTls, TlsError};

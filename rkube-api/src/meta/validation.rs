@@ -96,19 +96,30 @@ impl fmt::Display for FieldPath<'_> {
 
 /// What kind of wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub enum Reason {
+    /// Something that is referred to does not exist.
     NotFound,
+    /// A value is absent that must be given.
     Required,
+    /// A value is there twice that must be unique.
     Duplicate,
+    /// A value is not of the form that the field wants.
     Invalid,
+    /// A value is none of those that the field knows.
     NotSupported,
+    /// A value is given where there may be none.
     Forbidden,
+    /// A text is longer than allowed.
     TooLong,
+    /// A text is shorter than allowed.
     TooShort,
+    /// A list has more items than allowed.
     TooMany,
+    /// A list has fewer items than allowed.
     TooFew,
+    /// A value is of another JSON type.
     TypeInvalid,
+    /// The server could not tell.
     InternalError,
 }
 

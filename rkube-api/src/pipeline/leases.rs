@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::delete::LEASE_SHARED;
 use crate::object::Object;
 
-/// One lease is shared by the objects of a minute, and by a thousand at most: ending it is one commit.
+/// So many objects share a lease at most. It ends in one commit, which must stay within the store's limit of
+/// operations.
 const SHARED_BY: usize = 100;
 
 /// The leases that new objects are bound to, one a time to live.

@@ -16,6 +16,7 @@ use rkube_api::{
     client::{Api, Client, DeleteParams, Patch, PatchParams, PostParams, Precondition},
     error::ApiError,
     object::{Kind, Object},
+    pipeline::{Action, Attributes, Authorizer},
     request::{ApiResponse, Body, FieldValidation, Options, Target, Verb},
 };
 use serde_json::{Value, json};
@@ -564,4 +565,31 @@ async fn a_put_whose_create_comes_second_is_an_update() {
     let put = world.api().update(&PostParams::default(), mine).await.unwrap();
     assert_eq!(put.spec.as_ref().unwrap().ports.as_ref().unwrap()[0].port, 81);
     assert!(faster.client.lock().unwrap().is_none(), "there was another create");
+}
+
+/// Lets nobody create what has these names.
+struct NoneNew;
+
+#[async_trait]
+impl Authorizer for NoneNew {
+    async fn allows(&self, attributes: &Attributes<'_>) -> bool {
+        let Action::Resource { verb: Verb::Create, target } = attributes.action else { return true };
+        !["services", "configmaps"].contains(&&*target.resource)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_create_by_put_or_apply_takes_the_right_to_create() {
+    let world = World::with(|builder| builder.authorizer(Arc::new(NoneNew))).await;
+    let mine = service("s", json!({"ports": [{"port": 80}]}));
+    let (code, message) = refused(world.api().update(&PostParams::default(), mine).await);
+    assert_eq!(code, 403);
+    assert!(message.contains("cannot create resource \"services\""), "{message}");
+    let manager = PatchParams { field_manager: Some("me".into()), ..PatchParams::default() };
+    let map = Patch::Apply(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
+    let (code, message) = refused(world.api::<ConfigMap>().patch("a", &manager, &map).await);
+    assert_eq!(code, 403);
+    assert!(message.contains("cannot create resource \"configmaps\""), "{message}");
+    assert_eq!(refused(world.api::<ConfigMap>().get("a").await).0, 404);
+    assert_eq!(refused(world.api::<Service>().get("s").await).0, 404);
 }

@@ -40,7 +40,7 @@ use crate::{
     fields::{Schema, SchemaError},
     object::{Dynamic, Object, ObjectError},
     registry::{
-        Column, Convert, Definition, Names, Scope, Selectable, Subresource, SubresourceKind, Version,
+        Column, Convert, Definition, Face, Names, Scope, Selectable, Subresource, SubresourceKind, Version,
     },
     request::Verb,
 };
@@ -88,15 +88,7 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
     let hub = kept.iter().position(|version| version.name == *stored).ok_or(DefinitionError::Versions)?;
     let (source, target) = kept.get(hub).zip(compiled.get(hub)).ok_or(DefinitionError::Versions)?;
     let versions = kept.iter().zip(&compiled).map(|(it, own)| version(it, own, target)).collect();
-    let schema = target.schema.clone();
-    let has_status = source.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
-    let subresources = match has_status {
-        true => vec![Subresource {
-            name: "status".into(),
-            kind: SubresourceKind::Status(strategy::status(&schema)),
-        }],
-        false => Vec::new(),
-    };
+    let Face { strategy, columns, selectable, subresources } = face(source, &target.schema);
     let names = &spec.names;
     Ok(Definition {
         names: Names {
@@ -109,14 +101,9 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
             categories: names.categories.clone().unwrap_or_default(),
         },
         scope,
-        strategy: strategy::of(&schema, has_status),
-        columns: columns(source.additional_printer_columns.as_deref().unwrap_or_default()),
-        selectable: source
-            .selectable_fields
-            .iter()
-            .flatten()
-            .map(|field| selectable(&field.json_path))
-            .collect(),
+        strategy,
+        columns,
+        selectable,
         versions,
         hub,
         subresources,
@@ -125,6 +112,19 @@ pub fn definition(crd: &CustomResourceDefinition) -> Result<Definition, Definiti
         answer: None,
         custom: true,
     })
+}
+
+/// What a version says for itself. The rules look at objects of the stored version, whose schema this is.
+fn face(version: &CustomResourceDefinitionVersion, stored: &Arc<Schema>) -> Face {
+    let has_status = version.subresources.as_ref().is_some_and(|subresources| subresources.status.is_some());
+    let status =
+        || Subresource { name: "status".into(), kind: SubresourceKind::Status(strategy::status(stored)) };
+    Face {
+        strategy: strategy::of(stored, has_status),
+        columns: columns(version.additional_printer_columns.as_deref().unwrap_or_default()),
+        selectable: version.selectable_fields.iter().flatten().map(|it| selectable(&it.json_path)).collect(),
+        subresources: has_status.then(status).into_iter().collect(),
+    }
 }
 
 /// The schema of a version, as it came and ready for use.
@@ -186,6 +186,7 @@ fn version(version: &CustomResourceDefinitionVersion, own: &Compiled, hub: &Comp
         schema: Some(own.raw.clone()),
         compiled: Some(own.schema.clone()),
         group: None,
+        face: (!version.storage).then(|| Box::new(face(version, &hub.schema))),
     }
 }
 

@@ -134,11 +134,12 @@ impl Renderer {
         Table::of(&self.resolved.definition, self.include, self.now)
     }
 
-    /// The row of an object. The cells are made from the hub version, the object it carries is of the
-    /// version asked for.
+    /// The row of an object, which is of the version asked for. So are the columns of a custom resource; those
+    /// of other kinds are of the hub version.
     pub(super) fn row(&self, table: &Table, object: &Object) -> Result<Value, ApiError> {
         let mut row = table.row(object)?;
         if let Some(to_hub) = &self.resolved.version().to_hub
+            && !self.resolved.definition.custom
             && object.kind() == self.resolved.definition.names.kind
         {
             row["cells"] = table.cells(&to_hub(object.clone())?).into();

@@ -93,6 +93,7 @@ impl<K: Kind> Builder<K> {
             schema: None,
             compiled: None,
             group: None,
+            face: None,
         };
         let definition = Definition {
             names,
@@ -338,6 +339,7 @@ impl<K: Kind> Builder<K> {
             schema: None,
             compiled: None,
             group: (V::GROUP != K::GROUP).then(|| V::GROUP.into()),
+            face: None,
         });
         self
     }

@@ -93,6 +93,22 @@ pub struct Version {
     /// The API group under which this version is served, if it is not the resource's own
     /// (Event: `events.k8s.io` beside the core group).
     pub group: Option<String>,
+    /// What this version has instead of the definition's, if it has a face of its own.
+    pub face: Option<Box<Face>>,
+}
+
+/// What each version of a custom resource says for itself. For built-in kinds all versions share the
+/// definition's.
+#[derive(Clone)]
+pub struct Face {
+    /// The rules: they depend on whether there is a status subresource.
+    pub strategy: Strategy,
+    /// The table.
+    pub columns: Vec<Column>,
+    /// The selectable fields.
+    pub selectable: Vec<Selectable>,
+    /// The subresources.
+    pub subresources: Vec<Subresource>,
 }
 
 /// A column of the kind's table, as `kubectl get` shows it.
@@ -276,6 +292,12 @@ impl Definition {
         self.versions.iter().position(|it| {
             it.served && it.name == version && it.group.as_deref().unwrap_or(&self.names.group) == group
         })
+    }
+
+    /// The definition as it shows in a version that has a face of its own.
+    pub(super) fn seen_as(&self, version: &Version) -> Option<Self> {
+        let Face { strategy, columns, selectable, subresources } = version.face.as_deref()?.clone();
+        Some(Self { strategy, columns, selectable, subresources, ..self.clone() })
     }
 
     /// The subresource of this name.

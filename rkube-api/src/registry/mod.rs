@@ -19,7 +19,7 @@ pub use answer::{AnswerFn, Oracle};
 
 pub use builder::Builder;
 pub use definition::{
-    Cell, Column, ColumnFn, Convert, Decode, Definition, FieldFn, Hook, Hook2, Names, Scale, Scope,
+    Cell, Column, ColumnFn, Convert, Decode, Definition, Face, FieldFn, Hook, Hook2, Names, Scale, Scope,
     Selectable, StatusStrategy, Strategy, Subresource, SubresourceKind, ValidateFn, ValidateUpdateFn,
     Version,
 };

@@ -42,7 +42,7 @@ fn place<'a>((group, plural): (&'a str, &'a str)) -> (usize, &'a str, &'a str) {
 /// A definition and the version of it that was asked for.
 #[derive(Clone, Debug)]
 pub struct Resolved {
-    /// The definition.
+    /// The definition, with the face that this version has.
     pub definition: Arc<Definition>,
     /// Index into its versions.
     pub version: usize,
@@ -107,12 +107,13 @@ impl Snapshot {
         let mut routes: BTreeMap<String, BTreeMap<String, BTreeMap<_, _>>> = BTreeMap::new();
         for definition in definitions.values() {
             for version in definition.versions.iter().filter(|version| version.served) {
+                let seen = definition.seen_as(version).map_or_else(|| definition.clone(), Arc::new);
                 routes
                     .entry(version.group.clone().unwrap_or_else(|| definition.names.group.clone()))
                     .or_default()
                     .entry(version.name.clone())
                     .or_default()
-                    .insert(definition.names.plural.clone(), definition.clone());
+                    .insert(definition.names.plural.clone(), seen);
             }
         }
         let mut sorted: Vec<_> = definitions.values().cloned().collect();

@@ -121,3 +121,90 @@ async fn an_object_passed_by_value_is_pruned_and_defaulted_too() {
     world.send(Verb::Update, target("v2", Some("l")), Options::default(), body).await.unwrap();
     assert_eq!(seen(&world, "v2").await["spec"], json!({"watts": 6, "color": "white"}));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_custom_resource_may_have_finalizers_without_a_domain() {
+    let world = world(true).await;
+    let body = |finalizer: &str| {
+        let mut value = lamp("v2", json!({"watts": 5}));
+        value["metadata"]["finalizers"] = json!([finalizer]);
+        Body::Object(Object::dynamic_from_value(value).unwrap())
+    };
+    let create = |body| world.send(Verb::Create, target("v2", None), Options::default(), body);
+    assert_eq!(refused(create(body("no/t/valid")).await).0, 422);
+    create(body("mine")).await.unwrap();
+    let made = seen(&world, "v2").await;
+    let body = Body::Object(Object::dynamic_from_value(made).unwrap());
+    world.send(Verb::Update, target("v2", Some("l")), Options::default(), body).await.unwrap();
+}
+
+/// Lamps whose versions differ in their columns and in whether the status has its own way in.
+async fn lamps_of_two_faces() -> World {
+    let world = World::new().await;
+    let version = |name: &str, storage: bool, column: &str, subresources: Value| {
+        json!({
+            "name": name, "served": true, "storage": storage, "subresources": subresources,
+            "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }},
+            "additionalPrinterColumns": [{"name": column, "type": "string", "jsonPath": ".spec.color"}],
+            "selectableFields": [{"jsonPath": format!(".spec.{}", column.to_lowercase())}],
+        })
+    };
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "lamps", "kind": "Lamp"},
+            "versions": [
+                version("v1", false, "Hue", json!({})),
+                version("v2", true, "Color", json!({"status": {}})),
+            ],
+        },
+    });
+    let definition = dynamic::definition(&serde_json::from_value(crd).unwrap()).unwrap();
+    world.server.registry().add(definition).unwrap();
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_version_has_its_own_columns_and_its_own_status() {
+    let world = lamps_of_two_faces().await;
+    let snapshot = world.server.registry().snapshot();
+    for (version, columns, selectable) in
+        [("v1", ["Name", "Hue"], "spec.hue"), ("v2", ["Name", "Color"], "spec.color")]
+    {
+        let definition = snapshot.resolve("example.com", version, "lamps").unwrap().definition;
+        let names: Vec<_> = definition.columns.iter().map(|column| &*column.name).collect();
+        assert_eq!((&*names, &*definition.selectable[0].path), (&columns[..], selectable), "{version}");
+        assert_eq!(definition.subresource("status").is_some(), version == "v2", "{version}");
+    }
+    let with_status = |version: &str, status: Value| {
+        let mut lamp = lamp(version, json!({"color": "red"}));
+        lamp["status"] = status;
+        lamp
+    };
+    let body = |value: Value| Body::Object(Object::dynamic_from_value(value).unwrap());
+    let status = |version: &str| Target { subresource: Some("status".into()), ..target(version, Some("l")) };
+    // Where the status has its own way in, a create drops it; where it has not, it is a field like others.
+    let dropped = body(with_status("v2", json!({"lit": true})));
+    world.send(Verb::Create, target("v2", None), Options::default(), dropped).await.unwrap();
+    assert_eq!(seen(&world, "v2").await.get("status"), None);
+    let mut next = seen(&world, "v1").await;
+    next["status"] = json!({"lit": true});
+    world.send(Verb::Update, target("v1", Some("l")), Options::default(), body(next.clone())).await.unwrap();
+    assert_eq!(seen(&world, "v2").await["status"], json!({"lit": true}));
+    assert_eq!(refused(world.send(Verb::Get, status("v1"), Options::default(), Body::Empty).await).0, 404);
+    let mut next = seen(&world, "v2").await;
+    next["status"] = json!({"lit": false});
+    world.send(Verb::Update, target("v2", Some("l")), Options::default(), body(next.clone())).await.unwrap();
+    assert_eq!(seen(&world, "v2").await["status"], json!({"lit": true}), "not by the main way");
+    let next = body(Value::Object({
+        let mut lamp = seen(&world, "v2").await.as_object().unwrap().clone();
+        lamp.insert("status".into(), json!({"lit": false}));
+        lamp
+    }));
+    world.send(Verb::Update, status("v2"), Options::default(), next).await.unwrap();
+    assert_eq!(seen(&world, "v1").await["status"], json!({"lit": false}));
+}

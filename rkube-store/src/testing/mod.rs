@@ -9,6 +9,9 @@
 //! assert_eq!(text.revision(), Revision(7));
 //! ```
 
+mod dice;
+#[cfg(feature = "durable")]
+pub mod disk;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod faults;
@@ -17,4 +20,5 @@ pub mod model;
 pub mod suite;
 mod text;
 
+pub use dice::Dice;
 pub use text::Text;

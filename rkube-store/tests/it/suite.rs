@@ -64,7 +64,7 @@ impl suite::Harness for OfPlain {
 pub(crate) fn drive(driver: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(driver);
 }
-async fn passes(harness: impl suite::Harness) {
+pub(crate) async fn passes(harness: impl suite::Harness) {
     let report = suite::run(Arc::new(harness)).await;
     assert!(report.failures.is_empty(), "{report}");
     assert_eq!(report.passed, suite::all().len());

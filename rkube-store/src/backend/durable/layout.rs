@@ -154,3 +154,48 @@ pub(super) fn read_up_to(from: &mut dyn Read, bytes: usize, into: &mut Vec<u8>) 
     into.clear();
     from.take(bytes as u64).read_to_end(into).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header { store: 7, sequence: 3, revision: Revision(40), frame: 9 };
+
+    #[test]
+    fn a_header_is_read_as_it_was_written() {
+        let bytes = HEADER.encode(Kind::Log);
+        assert_eq!(Header::decode("x", &bytes, Kind::Log).unwrap(), HEADER);
+        assert!(matches!(Header::decode("x", &bytes, Kind::Snapshot), Err(OpenError::Foreign { .. })));
+        assert!(matches!(Header::decode("x", &bytes[..40], Kind::Log), Err(OpenError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_format_of_the_future_is_named() {
+        let mut bytes = HEADER.encode(Kind::Log);
+        bytes[8..12].copy_from_slice(&(FORMAT + 1).to_le_bytes());
+        let sum = crc32c::crc32c(&bytes[..44]);
+        bytes[44..].copy_from_slice(&sum.to_le_bytes());
+        let refused = Header::decode("x", &bytes, Kind::Log);
+        assert!(
+            matches!(refused, Err(OpenError::Format { found, known: FORMAT, .. }) if found == FORMAT + 1)
+        );
+    }
+
+    #[test]
+    fn files_are_told_apart_by_their_names() {
+        let names = [
+            "lock",
+            "lost+found",
+            "00000000000000000002.log",
+            "00000000000000000001.log",
+            "00000000000000000050.snapshot",
+            "00000000000000000003.log.new",
+            "2.log",
+            "notes",
+        ];
+        let listing = Listing::sort(names.map(str::to_owned));
+        assert_eq!((listing.logs, listing.snapshots), (vec![1, 2], vec![Revision(50)]));
+        assert_eq!(listing.unfinished, ["00000000000000000003.log.new"]);
+        assert_eq!(listing.foreign.as_deref(), Some("2.log"));
+    }
+}

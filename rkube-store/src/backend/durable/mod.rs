@@ -57,9 +57,11 @@ mod writer;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::engine::{Engine, Options, store_by_engine};
@@ -95,11 +97,13 @@ struct Log<V: Value> {
     queue: Arc<Queue<V>>,
     thread: Option<JoinHandle<()>>,
     figures: Arc<Mutex<Figures>>,
+    ended: watch::Sender<bool>,
     recovery: Recovery,
 }
 
 impl<V: Value> Drop for Log<V> {
     fn drop(&mut self) {
+        self.queue.stop.store(true, Ordering::Release);
         self.queue.close();
         if let Some(thread) = self.thread.take()
             // The last handle may go with a task that the thread itself has just woken.
@@ -153,14 +157,17 @@ impl<V: Value> Durable<V> {
         );
         let thread = std::thread::Builder::new().name("rkube-log".to_owned());
         let runtime = tokio::runtime::Handle::try_current().ok();
+        let ended = watch::Sender::new(false);
+        let end = ended.clone();
         let thread = thread.spawn(move || {
             // So that its times are those of the runtime.
             let _time = runtime.as_ref().map(tokio::runtime::Handle::enter);
             writer.run();
             drop(lock);
+            end.send_replace(true);
         });
         let thread = Some(thread.map_err(OpenError::io("start the log's thread"))?);
-        Ok(Self { engine, log: Arc::new(Log { queue, thread, figures, recovery }) })
+        Ok(Self { engine, log: Arc::new(Log { queue, thread, figures, ended, recovery }) })
     }
 
     /// What was found when it was opened.
@@ -188,6 +195,15 @@ impl<V: Value> Durable<V> {
             written_bytes: figures.written_bytes,
             disk: figures.disk,
         }
+    }
+
+    /// Closes the store: waits until all that was begun is on disk, and what a compaction gives back is given
+    /// back. Afterwards it can still be read, and be opened anew.
+    pub async fn close(&self) {
+        self.log.queue.close();
+        let mut ended = self.log.ended.subscribe();
+        // Without a sender the thread is gone, too.
+        let _ = ended.wait_for(|ended| *ended).await;
     }
 
     /// A store in memory with this one's present state; see [`Memory::fork`].

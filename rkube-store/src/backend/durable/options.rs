@@ -59,7 +59,7 @@ impl<V: Value> Builder<V> {
 
     /// How many bytes the store may have on disk, log and snapshot together; without bound by default.
     /// Beyond it writes fail with [`StoreError::NoSpace`](crate::StoreError::NoSpace), except those that
-    /// only delete. A snapshot that is being written is not counted.
+    /// only delete, and history is given up to make room. A snapshot that is being written is not counted.
     pub fn quota_bytes(mut self, bytes: u64) -> Self {
         self.bounds.quota = Some(bytes);
         self

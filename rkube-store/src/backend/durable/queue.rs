@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -16,6 +17,8 @@ pub(super) struct Queue<V> {
     condition: RwLock<Condition>,
     work: Mutex<Work<V>>,
     bell: Condvar,
+    /// A snapshot that is being written is not waited for.
+    pub(super) stop: AtomicBool,
 }
 
 /// Some of it.
@@ -52,7 +55,13 @@ impl<V> Work<V> {
 
 impl<V> Queue<V> {
     pub(super) fn new(codec: Codec) -> Self {
-        Self { codec, condition: RwLock::default(), work: Mutex::new(Work::none()), bell: Condvar::new() }
+        Self {
+            codec,
+            condition: RwLock::default(),
+            work: Mutex::new(Work::none()),
+            bell: Condvar::new(),
+            stop: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn condition(&self) -> Condition {

@@ -1,6 +1,6 @@
 //! Snapshots: the state at a revision in a file.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::codec::{self, NoRecord, Saved as Line};
@@ -16,7 +16,10 @@ use crate::{Revision, StoreError, Value};
 const FRAME_BYTES: usize = 256 << 10;
 
 /// Writes frames one after the other.
-struct Frames {
+struct Frames<'a> {
+    disk: &'a dyn Disk,
+    /// So many bytes of the disk are left to the log.
+    reserve: u64,
     file: Box<dyn Output>,
     header: Header,
     number: u64,
@@ -25,14 +28,23 @@ struct Frames {
     doing: String,
 }
 
-impl Frames {
-    fn begin(disk: &dyn Disk, name: &str, header: Header) -> Result<Self, OpenError> {
+impl<'a> Frames<'a> {
+    fn begin(disk: &'a dyn Disk, reserve: u64, name: &str, header: Header) -> Result<Self, OpenError> {
         let doing = format!("write {name}");
         let mut file = disk.create(name).map_err(OpenError::io(&doing))?;
         file.append(&header.encode(Kind::Snapshot)).map_err(OpenError::io(&doing))?;
         let mut buffer = Vec::with_capacity(FRAME_BYTES + (64 << 10));
         frame::begin(&mut buffer);
-        Ok(Self { file, header, number: header.frame, buffer, bytes: Header::BYTES as u64, doing })
+        Ok(Self {
+            disk,
+            reserve,
+            file,
+            header,
+            number: header.frame,
+            buffer,
+            bytes: Header::BYTES as u64,
+            doing,
+        })
     }
 
     /// Adds lines; writes when there are enough of them.
@@ -43,6 +55,10 @@ impl Frames {
 
     fn flush(&mut self) -> Result<(), OpenError> {
         frame::end(&mut self.buffer, self.number, self.header.salt());
+        let needed = self.reserve.saturating_add(self.buffer.len() as u64);
+        if self.disk.free_bytes().is_some_and(|free| free < needed) {
+            return Err(OpenError::io(&*self.doing)(io::ErrorKind::StorageFull.into()));
+        }
         self.file.append(&self.buffer).map_err(OpenError::io(&self.doing))?;
         self.bytes += self.buffer.len() as u64;
         self.number += 1;
@@ -73,17 +89,20 @@ impl Saved {
 /// commits go on meanwhile. Leases are those of now: the name must wait until all that was applied by then
 /// is durable.
 ///
-/// `header` says all but the revision. Ends early, with an error, when told to.
+/// `header` says all but the revision. Ends early, with an error, when told to, or when so few bytes of the
+/// disk are free.
 pub(super) fn write<V: Value>(
     engine: &Engine<V>,
     disk: &dyn Disk,
     header: Header,
+    reserve: u64,
     stop: &AtomicBool,
 ) -> Result<Saved, OpenError> {
     let mut copying = engine.copying_oldest()?;
     let header = Header { revision: copying.revision(), ..header };
     let name = new_name(&snapshot_name(header.revision));
-    let written = write_entries(engine, disk, &name, header, &mut copying, stop);
+    let frames = Frames::begin(disk, reserve, &name, header);
+    let written = frames.and_then(|frames| write_entries(engine, frames, &mut copying, stop));
     if written.is_err() {
         // Of no worth, and no harm if it stays: the next start removes it.
         let _ = disk.remove(&name);
@@ -93,9 +112,7 @@ pub(super) fn write<V: Value>(
 
 fn write_entries<V: Value>(
     engine: &Engine<V>,
-    disk: &dyn Disk,
-    name: &str,
-    header: Header,
+    mut frames: Frames<'_>,
     copying: &mut Copying<'_, V>,
     stop: &AtomicBool,
 ) -> Result<u64, OpenError> {
@@ -103,7 +120,6 @@ fn write_entries<V: Value>(
         let state = engine.state.read();
         (state.granted(), state.last_lease())
     };
-    let mut frames = Frames::begin(disk, name, header)?;
     frames.add(|to| codec::push_saved(to, &Line::LastLease { lease: last_lease }))?;
     for granted in leases {
         frames.add(|to| codec::push_lease(to, granted))?;

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -40,12 +39,22 @@ pub(super) struct Writer<V: Value> {
     buffer: Vec<u8>,
     figures: Arc<Mutex<Figures>>,
     saving: Option<JoinHandle<()>>,
-    /// Tells the thread that writes a snapshot to end.
-    stop: Arc<AtomicBool>,
     /// A compaction came while a snapshot was being written.
     compacted: bool,
     /// Set after a snapshot failed: not before the log has so many bytes is another one begun.
     not_before: u64,
+}
+
+/// Why nothing more is written, and what was not.
+struct Failure<V> {
+    error: OpenError,
+    entries: Vec<Entry<V>>,
+}
+
+impl<V> From<OpenError> for Failure<V> {
+    fn from(error: OpenError) -> Self {
+        Self { error, entries: Vec::new() }
+    }
 }
 
 impl<V: Value> Writer<V> {
@@ -66,7 +75,6 @@ impl<V: Value> Writer<V> {
             buffer: Vec::new(),
             figures,
             saving: None,
-            stop: Arc::new(AtomicBool::new(false)),
             compacted: false,
             not_before: 0,
         };
@@ -84,10 +92,12 @@ impl<V: Value> Writer<V> {
             match &failed {
                 Some(reason) => lose(work.entries, reason),
                 None => {
-                    if let Err(error) = self.work(work) {
+                    if let Err(Failure { error, entries }) = self.work(work) {
                         let reason = error.to_string();
                         error!(reason, "the store takes no more writes: it must be opened again");
+                        // First of all: nobody who is told may still begin anything.
                         self.queue.set(Condition::Failed(reason.clone()));
+                        lose(entries, &reason);
                         failed = Some(reason);
                     }
                 }
@@ -96,15 +106,20 @@ impl<V: Value> Writer<V> {
                 break;
             }
         }
-        self.stop.store(true, Ordering::Release);
         if let Some(saving) = self.saving.take() {
             // It catches its panics.
             let _ = saving.join();
+            if let Some(saved) = self.queue.take().saved.filter(|_| failed.is_none())
+                && let Err(error) = self.install(saved)
+            {
+                warn!(%error, "a snapshot was not put in its place");
+            }
+            self.measure();
         }
         drop(ending);
     }
 
-    fn work(&mut self, work: Work<V>) -> Result<(), OpenError> {
+    fn work(&mut self, work: Work<V>) -> Result<(), Failure<V>> {
         let mut entries = work.entries;
         while !entries.is_empty() {
             let written = self.write(&entries);
@@ -113,10 +128,7 @@ impl<V: Value> Writer<V> {
                     let left = entries.split_off(count);
                     self.settle(std::mem::replace(&mut entries, left));
                 }
-                Err(error) => {
-                    lose(entries, &error.to_string());
-                    return Err(error);
-                }
+                Err(error) => return Err(Failure { error, entries }),
             }
         }
         // Behind the entries, so that all that was applied when the snapshot was taken is on disk.
@@ -128,7 +140,7 @@ impl<V: Value> Writer<V> {
         }
         self.compacted |= work.compacted;
         self.measure();
-        self.reclaim()
+        Ok(self.reclaim()?)
     }
 
     /// Makes as many entries durable as go into one frame; returns how many.
@@ -187,9 +199,19 @@ impl<V: Value> Writer<V> {
 
     /// Begins a snapshot if it gives back enough space.
     fn reclaim(&mut self) -> Result<(), OpenError> {
-        let floor = self.engine.state.read().floor();
+        if self.saving.is_some() {
+            return Ok(());
+        }
         let (base, snapshot_bytes) = self.place.files.snapshot.unwrap_or_default();
-        if self.saving.is_some() || floor <= base {
+        let log_bytes = self.log_bytes();
+        // A deletion takes about a sixteenth of the value that it deletes, so there is something to gain.
+        let pressed = self.queue.condition() == Condition::Full && log_bytes > snapshot_bytes / 16;
+        if pressed && self.place.last > base && log_bytes >= self.not_before {
+            self.engine.forget_history();
+            self.compacted = true;
+        }
+        let floor = self.engine.state.read().floor();
+        if floor <= base {
             return Ok(());
         }
         let asked = std::mem::take(&mut self.compacted);
@@ -200,7 +222,7 @@ impl<V: Value> Writer<V> {
         let freed: u64 = self.place.files.sealed.iter().take_while(goes).map(|segment| segment.bytes).sum();
         // As much log as the last snapshot had: so what is written for snapshots is about what is written
         // for commits, however large the state is.
-        let pays = freed > 0 && freed >= snapshot_bytes && self.log_bytes() >= self.not_before;
+        let pays = freed > 0 && freed >= snapshot_bytes && log_bytes >= self.not_before;
         if pays || asked && freed + snapshot_bytes > 0 {
             self.save(floor)?;
         }
@@ -213,9 +235,9 @@ impl<V: Value> Writer<V> {
         let sequence = needed.map_or(self.place.tail.header.sequence, |segment| segment.sequence);
         let header = Header { sequence, revision: floor, frame: 1, ..self.place.tail.header };
         let (engine, disk) = (self.engine.clone(), self.disk.clone());
-        let (queue, stop) = (self.queue.clone(), self.stop.clone());
+        let (queue, reserve) = (self.queue.clone(), self.bounds.keep_free / 2);
         let thread = std::thread::Builder::new().name("rkube-snapshot".to_owned()).spawn(move || {
-            let save = || snapshot::write(&engine, &*disk, header, &stop);
+            let save = || snapshot::write(&engine, &*disk, header, reserve, &queue.stop);
             let saved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(save));
             let panicked = || OpenError::Unwritable("a value panicked while it was encoded".to_owned());
             queue.saved(saved.unwrap_or_else(|_| Err(panicked())));
@@ -232,7 +254,7 @@ impl<V: Value> Writer<V> {
             Err(error) => {
                 // Nothing is lost: the log is all there.
                 warn!(%error, "no snapshot was written: space is not given back");
-                self.not_before = self.log_bytes() + self.bounds.segment_bytes;
+                self.not_before = self.log_bytes() + self.bounds.segment_bytes / 16;
                 return Ok(());
             }
         };

@@ -230,6 +230,15 @@ impl<V: Value> Engine<V> {
         wake.wake();
     }
 
+    /// Compacts all that was before now, because space is short.
+    #[cfg(feature = "durable")]
+    pub(super) fn forget_history(&self) {
+        let mut state = self.state.write();
+        let now = state.visible();
+        // It is readable, so nothing can be wrong with it.
+        let _ = state.compact(now);
+    }
+
     pub(super) async fn compact(&self, at: Revision) -> Result<(), StoreError> {
         const REVISIONS: usize = 1024;
         let noted = {

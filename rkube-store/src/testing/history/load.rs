@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 
 use super::{History, Recorder};
-use crate::testing::Text;
 use crate::testing::suite::Harness;
+use crate::testing::{Dice, Text};
 use crate::{
     CommitError, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn, WatchItem, WatchOptions,
 };
@@ -212,7 +212,7 @@ struct Client {
 
 impl Client {
     fn new(name: u64, run: Arc<Run>) -> Self {
-        let dice = Dice(run.load.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(name));
+        let dice = Dice::seeded(run.load.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(name));
         let recorder = run.recorder();
         Self { run, name, dice, recorder, known: Vec::new(), revision: Revision(1) }
     }
@@ -332,18 +332,5 @@ impl Client {
         self.known.drain(..recent);
         let at = self.dice.roll(self.known.len().max(1) as u64) as usize;
         self.known.get(at).cloned()
-    }
-}
-
-/// Numbers that look random and are the same in every run (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % sides
     }
 }

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
-use rkube_store::backend::durable::{Durable, OpenError};
+use futures::{FutureExt, StreamExt};
+use rkube_store::backend::durable::{Condition, Durable, OpenError};
 use rkube_store::testing::Text;
 use rkube_store::{
-    Change, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn, WatchItem, WatchOptions,
+    Change, CommitError, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn, WatchItem, WatchOptions,
 };
+
+use super::folder;
 
 fn open(folder: &tempfile::TempDir) -> Durable<Text> {
     Durable::open(folder.path()).unwrap()
@@ -19,7 +21,7 @@ async fn put(store: &Durable<Text>, key: &str, text: &str) -> Revision {
 
 #[tokio::test]
 async fn all_that_was_there_is_there_again() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let store = open(&folder);
     put(&store, "a/1", "one").await;
     let both = Txn::new().put("a/2", Text::new("two")).put("b/1", Text::new("other"));
@@ -45,7 +47,7 @@ async fn all_that_was_there_is_there_again() {
 
 #[tokio::test]
 async fn a_watch_goes_on_where_it_ended_before() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let store = open(&folder);
     let seen = put(&store, "a/1", "one").await;
     put(&store, "a/2", "two").await;
@@ -70,7 +72,7 @@ async fn a_watch_goes_on_where_it_ended_before() {
 #[tokio::test(start_paused = true)]
 async fn leases_begin_anew_and_keep_their_keys() {
     const TTL: Duration = Duration::from_secs(100);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let store = open(&folder);
     let (kept, revoked) = (store.grant(TTL).await.unwrap(), store.grant(TTL).await.unwrap());
     let bound = |key: &str, lease| Txn::new().put(key, Text::new("x")).lease(lease);
@@ -98,7 +100,7 @@ async fn leases_begin_anew_and_keep_their_keys() {
 
 #[tokio::test]
 async fn compaction_is_remembered() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let store = open(&folder);
     for at in 0..10 {
         put(&store, "a/1", &at.to_string()).await;
@@ -114,7 +116,7 @@ async fn compaction_is_remembered() {
 
 #[tokio::test]
 async fn a_second_store_in_the_same_folder_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     let store = open(&folder);
     let clone = store.clone();
     drop(store);
@@ -123,4 +125,42 @@ async fn a_second_store_in_the_same_folder_is_refused() {
     put(&clone, "a/1", "the first one goes on").await;
     drop(clone);
     open(&folder);
+}
+
+#[tokio::test]
+async fn a_closed_store_can_be_read_and_opened_anew() {
+    let folder = folder();
+    let store = open(&folder);
+    for at in 0..50 {
+        put(&store, &format!("a/{at}"), &"x".repeat(1000)).await;
+        store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
+    }
+    let last = put(&store, "a/1", "one").await;
+    let before = store.stats().disk.bytes();
+    store.compact(last).await.unwrap();
+    store.close().await;
+    store.close().await;
+    assert!(store.stats().disk.bytes() < before / 10, "the compaction was waited for");
+    let refused = store.commit(Txn::new().put("a/2", Text::new("two"))).await;
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::Unavailable(_)))), "{refused:?}");
+    assert!(store.get(&Key::new("a/1"), None).await.unwrap().entry.is_some());
+    let again = open(&folder);
+    assert_eq!((again.recovery().snapshot, again.recovery().revision), (Some(last), last));
+}
+
+#[tokio::test]
+async fn stats_tell_how_it_is_doing() {
+    let folder = folder();
+    let store = open(&folder);
+    let mut watch = store.watch(&Prefix::all(), WatchOptions::after(Revision(1))).await.unwrap();
+    assert!(watch.next().now_or_never().is_none());
+    for at in 0..10 {
+        put(&store, &format!("a/{at}"), "value").await;
+    }
+    let stats = store.stats();
+    assert_eq!((stats.commits, stats.commit.count, stats.sync.count, stats.queued), (10, 10, 10, 0));
+    assert_eq!((stats.condition, stats.disk.segments), (Condition::Open, 1));
+    assert_eq!((stats.store.sizes.revisions, stats.store.watches.lag), (10, 10));
+    assert!(stats.disk.log_bytes > stats.written_bytes && stats.disk.free_bytes.is_some());
+    assert!(stats.sync.max > Duration::ZERO && stats.commit.sum >= stats.sync.sum);
 }

@@ -1,0 +1,144 @@
+//! What is not as it was written is refused, and nothing is touched; only the end of a torn write is cut off.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rkube_store::backend::durable::{Durable, OpenError, verify};
+use rkube_store::testing::disk::Volatile;
+use rkube_store::testing::{Dice, Text};
+use rkube_store::{ListOptions, Prefix, Store, Txn};
+
+fn open(disk: &Volatile) -> Result<Durable<Text>, OpenError> {
+    Durable::builder_on(Arc::new(disk.clone())).segment_bytes(3000).history(20).open()
+}
+
+/// A disk with a snapshot and several segments of the log, and what the store on it has.
+async fn filled() -> (Volatile, Vec<String>) {
+    let disk = Volatile::new();
+    let store = open(&disk).unwrap();
+    for at in 0..120 {
+        let text = Text::new(format!("{at}").repeat(60));
+        store.commit(Txn::new().put(format!("a/{}", at % 15), text)).await.unwrap();
+        // A snapshot is written by a thread of its own.
+        while at == 60 && store.stats().disk.snapshot.is_none() {
+            store.commit(Txn::new().put("a/more", Text::new("more".repeat(100)))).await.unwrap();
+        }
+    }
+    let texts = texts(&store).await;
+    drop(store);
+    let files = disk.contents();
+    assert!(files.keys().filter(|name| name.ends_with(".log")).count() > 2, "{:?}", files.keys());
+    (disk, texts)
+}
+
+async fn texts(store: &Durable<Text>) -> Vec<String> {
+    let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+    page.entries.iter().map(|entry| format!("{}={:?}", entry.key, entry.value)).collect()
+}
+
+/// A disk with these files.
+fn disk_with(files: &BTreeMap<String, Vec<u8>>) -> Volatile {
+    let disk = Volatile::new();
+    files.iter().for_each(|(name, content)| disk.set_content(name, content.clone()));
+    disk
+}
+
+/// It is refused, by a look at it and by an opening, and is as it was.
+fn refused(files: &BTreeMap<String, Vec<u8>>) -> OpenError {
+    let disk = disk_with(files);
+    let error = verify(&disk).expect_err("looked at");
+    let opened = open(&disk).err().expect("opened");
+    assert_eq!(error.to_string(), opened.to_string());
+    assert_eq!((disk.contents(), disk.changes()), (files.clone(), 0), "it was touched");
+    error
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_found_wherever_it_is() {
+    let (disk, _) = filled().await;
+    let files = disk.contents();
+    let names: Vec<_> = files.keys().cloned().collect();
+    let mut dice = Dice::seeded(3);
+    for _ in 0..1500 {
+        let mut files = files.clone();
+        let name = &names[dice.roll_up_to(names.len() - 1)];
+        let content = files.get_mut(name).unwrap();
+        let byte = dice.roll_up_to(content.len() - 1);
+        content[byte] ^= 1_u8 << dice.roll(8);
+        let error = refused(&files);
+        let told = error.to_string();
+        assert!(told.contains(name.as_str()), "byte {byte} of {name}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_ends_early_loses_its_last_write_only() {
+    let (disk, whole) = filled().await;
+    let files = disk.contents();
+    let last = files.keys().rfind(|name| name.ends_with(".log")).unwrap().clone();
+    let length = files[&last].len();
+    for end in [length - 1, length - 4, length - 30, length - 100] {
+        let mut files = files.clone();
+        files.get_mut(&last).unwrap().truncate(end);
+        let disk = disk_with(&files);
+        let found = verify(&disk).unwrap();
+        let store = open(&disk).unwrap();
+        assert_eq!(store.recovery(), &found);
+        let cut = found.cut.expect("something was cut off");
+        assert_eq!((&cut.file, cut.offset + cut.bytes), (&last, end as u64));
+        assert_ne!(texts(&store).await, whole);
+        let committed = store.commit(Txn::new().put("a/new", Text::new("goes on"))).await.unwrap();
+        assert_eq!(committed.revision, found.revision.next());
+        drop(store);
+        assert_eq!(open(&disk).unwrap().recovery().cut, None, "it is mended");
+    }
+}
+
+#[tokio::test]
+async fn files_that_are_missing_are_named() {
+    let (disk, _) = filled().await;
+    let files = disk.contents();
+    let logs: Vec<_> = files.keys().filter(|name| name.ends_with(".log")).collect();
+    // Without the last one, nothing tells that there ever was another one.
+    for name in &logs[..logs.len() - 1] {
+        let mut files = files.clone();
+        files.remove(*name);
+        let error = refused(&files);
+        assert!(matches!(&error, OpenError::Missing { file } if file == *name), "{name}: {error}");
+    }
+    let mut files = files.clone();
+    files.retain(|name, _| !name.ends_with(".log"));
+    assert!(matches!(refused(&files), OpenError::Missing { .. }), "a snapshot alone is no store");
+}
+
+#[tokio::test]
+async fn what_is_foreign_is_not_touched() {
+    let notes = BTreeMap::from([("notes.txt".to_owned(), b"mine".to_vec())]);
+    let disk = disk_with(&notes);
+    assert!(matches!(open(&disk), Err(OpenError::Foreign { file, .. }) if file == "notes.txt"));
+    assert_eq!((disk.contents(), disk.changes()), (notes, 0));
+
+    // A file of another store in the place of one's own.
+    let (one, other) = (filled().await.0.contents(), filled().await.0.contents());
+    let last = one.keys().rfind(|name| name.ends_with(".log")).unwrap();
+    let mut mixed = one.clone();
+    let stranger = other.iter().rfind(|(name, _)| name.ends_with(".log")).unwrap().1;
+    mixed.insert(last.clone(), stranger.clone());
+    assert!(matches!(refused(&mixed), OpenError::Foreign { file, .. } if file == *last));
+
+    // A log that somebody wrote over.
+    let mut other = one.clone();
+    other.insert(last.clone(), b"# Shopping list\n\nmilk, bread, and whatever else there may be".to_vec());
+    assert!(matches!(refused(&other), OpenError::Foreign { file, .. } if file == *last));
+}
+
+#[tokio::test]
+async fn what_was_being_written_is_of_no_worth() {
+    let (disk, whole) = filled().await;
+    let mut files = disk.contents();
+    files.insert("00000000000000009999.snapshot.new".to_owned(), b"half".to_vec());
+    files.insert("00000000000000009999.log.new".to_owned(), Vec::new());
+    let disk = disk_with(&files);
+    assert_eq!(texts(&open(&disk).unwrap()).await, whole);
+    assert!(disk.contents().keys().all(|name| !name.ends_with(".new")), "it is removed");
+}

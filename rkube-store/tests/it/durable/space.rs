@@ -1,0 +1,170 @@
+//! Space comes back, and runs out in good time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rkube_store::backend::durable::{Builder, Condition, Durable};
+use rkube_store::testing::Text;
+use rkube_store::testing::disk::Volatile;
+use rkube_store::{CommitError, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn};
+
+fn on(disk: &Volatile) -> Builder<Text> {
+    Durable::builder_on(Arc::new(disk.clone())).segment_bytes(20_000).keep_free_bytes(0)
+}
+
+fn put(at: u64) -> Txn<Text> {
+    Txn::new().put(format!("a/{at}"), Text::new("x".repeat(1000)))
+}
+
+fn on_disk(disk: &Volatile) -> usize {
+    disk.contents().values().map(Vec::len).sum()
+}
+
+/// Waits for the thread that writes snapshots: nothing else tells when it is done.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("did not happen: {what}");
+}
+
+fn is_full(outcome: &Result<rkube_store::Committed<Text>, CommitError<Text>>) -> bool {
+    matches!(outcome, Err(CommitError::Store(StoreError::NoSpace)))
+}
+
+#[tokio::test]
+async fn history_that_is_compacted_by_count_leaves_the_disk() {
+    let disk = Volatile::new();
+    let store = on(&disk).history(50).open().unwrap();
+    for at in 0..2000 {
+        store.commit(put(at % 10)).await.unwrap();
+    }
+    until("the log is short", || on_disk(&disk) < 200_000).await;
+    let stats = store.stats();
+    assert!(stats.disk.snapshot.is_some() && stats.written_bytes > 2_000_000, "{stats:?}");
+    drop(store);
+    let store = on(&disk).history(50).open().unwrap();
+    assert_eq!(store.recovery().revision, Revision(2001));
+    let key = Key::new("a/3");
+    assert!(store.get(&key, Some(Revision(1960))).await.unwrap().entry.is_some(), "history is still there");
+    let early = store.get(&key, Some(Revision(1900))).await;
+    assert!(matches!(early, Err(StoreError::Compacted { .. })), "{early:?}");
+}
+
+/// Ages follow the runtime's clock, which no change of the system's time moves; here it jumps by hours.
+#[tokio::test(start_paused = true)]
+async fn history_that_is_compacted_by_age_leaves_the_disk_however_the_clock_jumps() {
+    let disk = Volatile::new();
+    let store = on(&disk).history_age(Duration::from_secs(60)).open().unwrap();
+    let lease = store.grant(Duration::from_secs(3600)).await.unwrap();
+    store.commit(Txn::new().put("b/bound", Text::new("x")).lease(lease.id)).await.unwrap();
+    for round in 1..=20 {
+        for at in 0..50 {
+            store.commit(put(at)).await.unwrap();
+        }
+        tokio::time::advance(Duration::from_secs(if round % 5 == 0 { 90_000 } else { 1 })).await;
+    }
+    store.commit(put(0)).await.unwrap();
+    until("the log is short", || on_disk(&disk) < 200_000).await;
+    let revision = store.revision().await.unwrap();
+    until("the lease ended", || store.stats().store.revision > revision || store.stats().queued == 0).await;
+    assert!(store.get(&Key::new("b/bound"), None).await.unwrap().entry.is_none(), "its lease ended long ago");
+    let last = store.revision().await.unwrap();
+    drop(store);
+    let store = on(&disk).open().unwrap();
+    assert_eq!(store.revision().await.unwrap(), last);
+    assert_eq!(store.list(&Prefix::new("a"), ListOptions::default()).await.unwrap().entries.len(), 50);
+}
+
+#[tokio::test]
+async fn deletions_and_a_compaction_give_the_disk_back() {
+    let disk = Volatile::new();
+    let store = on(&disk).open().unwrap();
+    for at in 0..300 {
+        store.commit(put(at)).await.unwrap();
+    }
+    assert!(on_disk(&disk) > 300_000);
+    for at in 0..300 {
+        store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
+    }
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    until("the disk is nearly empty", || on_disk(&disk) < 5_000).await;
+    drop(store);
+    let store = on(&disk).open().unwrap();
+    assert_eq!(store.recovery().revision, Revision(601), "the revision never falls");
+}
+
+#[tokio::test]
+async fn a_quota_refuses_writes_and_lets_deletions_through() {
+    let disk = Volatile::new();
+    let store = on(&disk).quota_bytes(200_000).open().unwrap();
+    let mut written = 0;
+    // As long as only history has to go, it goes.
+    for at in 0..1000 {
+        while is_full(&store.commit(put(at % 20)).await) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    // Refused again and again, although there was time to give space back.
+    let mut refusals = 0;
+    while refusals < 40 {
+        if is_full(&store.commit(put(written)).await) {
+            refusals += 1;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        } else {
+            (written, refusals) = (written + 1, 0);
+        }
+    }
+    assert!(written > 100, "{written} values of 1 KB are far from 200 KB");
+    assert!(on_disk(&disk) < 450_000, "a snapshot may stand beside the one before");
+    assert_eq!(store.stats().condition, Condition::Full);
+    assert!(is_full(&store.commit(put(1)).await));
+    assert!(matches!(store.grant(Duration::from_secs(9)).await, Err(StoreError::NoSpace)));
+    for at in 0..written {
+        store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
+    }
+    until("there is room again", || store.stats().condition == Condition::Open).await;
+    store.commit(put(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn writes_are_refused_before_the_disk_is_full() {
+    let disk = Volatile::new();
+    disk.set_capacity(Some(300_000));
+    let store = on(&disk).keep_free_bytes(100_000).open().unwrap();
+    let mut acknowledged = Vec::new();
+    for at in 0..1000 {
+        match store.commit(put(at)).await {
+            Ok(_) => acknowledged.push(at),
+            outcome => assert!(is_full(&outcome), "{outcome:?}"),
+        }
+    }
+    assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+    for at in acknowledged {
+        store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
+    }
+    assert!(!matches!(store.stats().condition, Condition::Failed(_)));
+}
+
+/// Somebody else filled the disk to the brim.
+#[tokio::test]
+async fn a_disk_that_is_full_all_the_same_loses_nothing() {
+    let disk = Volatile::new();
+    let store = on(&disk).open().unwrap();
+    store.commit(put(0)).await.unwrap();
+    disk.set_capacity(Some(on_disk(&disk) as u64 + 500));
+    let torn = store.commit(put(1)).await;
+    assert!(matches!(torn, Err(CommitError::Unknown(_))), "{torn:?}");
+    let refused = store.commit(put(2)).await;
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::ReadOnly(_)))), "{refused:?}");
+    assert!(store.get(&Key::new("a/0"), None).await.unwrap().entry.is_some(), "it can be read");
+    drop(store);
+    disk.set_capacity(None);
+    let store = on(&disk).open().unwrap();
+    assert!(store.recovery().cut.is_some());
+    assert_eq!(store.recovery().revision, Revision(2));
+    store.commit(put(1)).await.unwrap();
+}

@@ -31,6 +31,9 @@ struct Arguments {
     /// Randomness, UIDs and generated names follow from this; another one each time unless said.
     #[arg(long)]
     seed: Option<u64>,
+    /// Where to keep the cluster's state; in memory unless said.
+    #[arg(long)]
+    data: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -59,6 +62,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig));
     let builder = match arguments.seed {
         Some(seed) => builder.seed(seed),
+        None => builder,
+    };
+    let builder = match &arguments.data {
+        Some(folder) => builder.data_dir(folder),
         None => builder,
     };
     let cluster = builder.start().await?;

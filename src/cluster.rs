@@ -1,7 +1,10 @@
 //! A cluster in this process: its builder and its handle.
 
+#[cfg(feature = "durable")]
+use std::path::PathBuf;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use rkube_api::{
     admission::Admission,
     client::{Api, Client},
@@ -20,6 +23,8 @@ use rkube_controllers::{
 use rkube_net::ipam::RangeConfig;
 use rkube_sched::Config as SchedulerConfig;
 use rkube_store::{Memory, Store};
+#[cfg(feature = "durable")]
+use rkube_store::{StoreError, backend::durable::Durable};
 
 use crate::{
     Error,
@@ -52,13 +57,24 @@ const HISTORY: Duration = Duration::from_secs(300);
 pub struct Builder {
     seed: Option<u64>,
     simulated: bool,
-    store: Option<Arc<dyn Store<Object>>>,
+    state: State,
     definitions: Vec<Definition>,
     admission: Vec<Arc<dyn Admission>>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     settings: Settings,
     listen: Option<Listen>,
     waits: Waits,
+}
+
+/// Where a cluster's state is kept.
+enum State {
+    /// In memory.
+    Anew,
+    /// In a store of the host's.
+    Store(Arc<dyn Store<Object>>),
+    /// In a folder.
+    #[cfg(feature = "durable")]
+    Folder(PathBuf),
 }
 
 impl std::fmt::Debug for Builder {
@@ -72,7 +88,7 @@ impl Default for Builder {
         Self {
             seed: None,
             simulated: false,
-            store: None,
+            state: State::Anew,
             definitions: kinds::all(),
             admission: rkube_api::admission::all(),
             authenticators: Vec::new(),
@@ -99,7 +115,33 @@ impl Builder {
 
     /// Keeps the cluster's state in this store instead of a new one in memory.
     pub fn store(mut self, store: Arc<dyn Store<Object>>) -> Self {
-        self.store = Some(store);
+        self.state = State::Store(store);
+        self
+    }
+
+    /// Keeps the cluster's state in this folder, which is made if it is not there: a cluster that is started
+    /// on it again goes on where the last one ended, however that ended. Feature `durable`, on by default.
+    ///
+    /// ```
+    /// use rkube::prelude::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let folder = std::env::temp_dir().join(format!("rkube-data-{}", std::process::id()));
+    /// let cluster = Cluster::builder().data_dir(&folder).start().await?;
+    /// let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
+    /// maps.create(&Default::default(), &serde_json::from_str(r#"{"metadata": {"name": "kept"}}"#).unwrap()).await?;
+    /// cluster.stop().await;
+    ///
+    /// let cluster = Cluster::builder().data_dir(&folder).start().await?;
+    /// let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
+    /// maps.get("kept").await?;
+    /// # cluster.stop().await;
+    /// # let _ = std::fs::remove_dir_all(folder);
+    /// # Ok::<(), rkube::Error>(())
+    /// # }).unwrap();
+    /// ```
+    #[cfg(feature = "durable")]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state = State::Folder(path.into());
         self
     }
 
@@ -184,17 +226,17 @@ impl Builder {
             Some(seed) => seed,
             None => getrandom::u64().map_err(Error::Seed)?,
         };
+        let opened = self.state.open().await?;
+        // A store that has been used has objects whose names and UIDs came from the same seed.
+        let used = opened.store.revision().await.map_err(Error::Store)?.0.saturating_sub(1);
+        let seed = seed.wrapping_add(used.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let context = if self.simulated { Context::simulated(seed) } else { Context::system(seed) };
         // If anything below fails, what was started by then ends.
         let guard = context.spawner.token().clone().drop_guard();
-        let store = match self.store.take() {
-            Some(store) => store,
-            None => {
-                let store = Arc::new(Memory::builder().history_age(HISTORY).build());
-                context.spawner.spawn("store-expiry", store.run_expiry());
-                store
-            }
-        };
+        if let Some(expiry) = opened.expiry {
+            context.spawner.spawn("store-expiry", expiry);
+        }
+        let store = opened.store;
         let registry = Arc::new(Registry::new(std::mem::take(&mut self.definitions))?);
         let server = Server::builder(store, registry.clone(), context.child("apiserver"))
             .admission(std::mem::take(&mut self.admission));
@@ -222,6 +264,36 @@ impl Builder {
         let nodes = components::start(self.settings, &server, &context, &mut parts)?;
         guard.disarm();
         Ok(Cluster { server, service, context, client, nodes, parts, address, kubeconfig, waits: self.waits })
+    }
+}
+
+struct Opened {
+    store: Arc<dyn Store<Object>>,
+    /// Ends its leases in time.
+    expiry: Option<BoxFuture<'static, ()>>,
+}
+
+impl State {
+    async fn open(self) -> Result<Opened, Error> {
+        match self {
+            Self::Anew => {
+                let store = Memory::builder().history_age(HISTORY).build();
+                let expiry = store.run_expiry().boxed();
+                Ok(Opened { store: Arc::new(store), expiry: Some(expiry) })
+            }
+            Self::Store(store) => Ok(Opened { store, expiry: None }),
+            #[cfg(feature = "durable")]
+            Self::Folder(path) => {
+                let builder = Durable::builder(&path).history_age(HISTORY);
+                // Reading it all may take long.
+                let opened = tokio::task::spawn_blocking(|| builder.open()).await;
+                let opened =
+                    opened.map_err(|error| Error::Store(StoreError::Unavailable(error.to_string())))?;
+                let store = opened.map_err(|source| Error::DataDir { path, source })?;
+                let expiry = store.run_expiry().boxed();
+                Ok(Opened { store: Arc::new(store), expiry: Some(expiry) })
+            }
+        }
     }
 }
 

@@ -22,6 +22,18 @@ pub enum Error {
     /// The ranges of pod addresses make no sense.
     #[error(transparent)]
     PodNetwork(#[from] rkube_net::ipam::RangeSetError),
+    /// The store does not answer.
+    #[error("store: {0}")]
+    Store(rkube_store::StoreError),
+    /// The folder of the cluster's state cannot be used.
+    #[cfg(feature = "durable")]
+    #[error("cannot open the store in {path}: {source}")]
+    DataDir {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: rkube_store::backend::durable::OpenError,
+    },
     /// The system gave no randomness for a seed.
     #[error("no seed: {0}")]
     Seed(getrandom::Error),

@@ -23,7 +23,8 @@ pub struct Limits {
     pub key_bytes: usize,
     /// How many bytes a value may have, encoded.
     pub value_bytes: usize,
-    /// How many bytes all keys and values of a transaction's operations may have together.
+    /// How many bytes all keys and values of a transaction's operations may have together with the keys of its
+    /// checks; these count twice, because etcd gets each to judge it and to tell what is there instead.
     pub transaction_bytes: usize,
 }
 
@@ -61,7 +62,8 @@ impl Limits {
 
     /// Only what may be beyond the limits, by the upper bound of its size, is measured exactly.
     fn check_size<V: Value>(&self, txn: &Txn<V>) -> Result<(), StoreError> {
-        let keys: usize = txn.ops.iter().map(|op| op.key().as_str().len()).sum();
+        let checked: usize = txn.checks.iter().map(|check| 2 * check.key().as_str().len()).sum();
+        let keys = checked + txn.ops.iter().map(|op| op.key().as_str().len()).sum::<usize>();
         let bound = puts(txn).map(|(_, value)| value.size_bound()).fold(keys, usize::saturating_add);
         if bound <= self.value_bytes.min(self.transaction_bytes) {
             return Ok(());

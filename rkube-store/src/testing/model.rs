@@ -248,7 +248,7 @@ fn within_limits<V: Value>(txn: &Txn<V>, limits: &Limits) -> Result<(), StoreErr
             return Err(StoreError::DuplicateKey(key.clone()));
         }
     }
-    let mut sum = 0;
+    let mut sum = txn.checks.iter().map(|check| 2 * check.key().as_str().len()).sum::<usize>();
     for op in &txn.ops {
         sum += op.key().as_str().len();
         if let Op::Put { key, value, .. } = op {

@@ -29,7 +29,19 @@ async fn what_is_within_the_limits_is_stored(place: &Place) -> Outcome {
         many = many.check(Check::Absent(Key::new(format!("m/{at}")))).put(format!("m/{at}"), Text::new("x"));
     }
     ensure_eq!(place.store.commit(many).await?.changes.len(), limits.operations, "changes");
+    // As large as a transaction can be, with as many checks of as long keys.
+    let room = limits.transaction_bytes - 2 * limits.operations * limits.key_bytes - "a/2".len();
+    let checked = Txn::new().put("a/2", Text::new("v".repeat(room)));
+    ensure_eq!(place.store.commit(with_long_checks(checked, limits)).await?.changes.len(), 1, "changes");
     Ok(())
+}
+
+fn with_long_checks(mut txn: Txn<Text>, limits: Limits) -> Txn<Text> {
+    for at in 0..limits.operations {
+        let key = format!("{at:03}{}", "k".repeat(limits.key_bytes - 3));
+        txn = txn.check(Check::Absent(Key::new(key)));
+    }
+    txn
 }
 
 async fn what_is_beyond_the_limits_is_refused_and_not_written(place: &Place) -> Outcome {
@@ -46,16 +58,19 @@ async fn what_is_beyond_the_limits_is_refused_and_not_written(place: &Place) -> 
     for at in 0..4 {
         heavy = heavy.put(format!("h/{at}"), Text::new("v".repeat(limits.transaction_bytes / 4)));
     }
+    let half = "v".repeat(limits.transaction_bytes / 2);
+    let checked = with_long_checks(Txn::new().put("a/1", Text::new(half)), limits);
     let twice = Txn::new().put("a/1", Text::new("x")).remove("a/1");
     type Expected = fn(&StoreError) -> bool;
     let too_large: Expected =
         |error| matches!(error, StoreError::TooLarge { bytes, limit, .. } if bytes > limit);
     let too_many: Expected =
         |error| matches!(error, StoreError::TooManyOperations { operations, limit } if operations > limit);
-    let cases: [(&str, Txn<Text>, Expected); 7] = [
+    let cases: [(&str, Txn<Text>, Expected); 8] = [
         ("a value", put("a/1".to_owned(), limits.value_bytes + 1), too_large),
         ("a key", put("k".repeat(limits.key_bytes + 1), 1), too_large),
         ("values together", heavy, too_large),
+        ("a value and the keys of checks together", checked, too_large),
         ("operations", many, too_many),
         ("checks", checks, too_many),
         (

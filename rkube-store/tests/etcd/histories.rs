@@ -115,7 +115,12 @@ async fn holds(harness: Arc<OfServers>, loads: impl IntoIterator<Item = Load>) -
         let history = load.run(&harness).await;
         assert!(history.operations.len() as u64 > load.clients * load.steps * 3 / 4, "{load:?}");
         let violations = check(&history);
-        assert!(violations.is_empty(), "{load:?}: {} violations, such as {}", violations.len(), violations[0]);
+        assert!(
+            violations.is_empty(),
+            "{load:?}: {} violations, such as {}",
+            violations.len(),
+            violations[0]
+        );
         unknown += history.operations.iter().filter(|op| matches!(op.answer, Answer::Unknown)).count();
     }
     unknown
@@ -123,7 +128,8 @@ async fn holds(harness: Arc<OfServers>, loads: impl IntoIterator<Item = Load>) -
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_on_one_member_are_one_store() {
-    let loads = (0..4).map(|seed| Load { clients: 8, steps: 300, compacts: seed % 2 == 1, ..Load::seeded(seed) });
+    let loads =
+        (0..4).map(|seed| Load { clients: 8, steps: 300, compacts: seed % 2 == 1, ..Load::seeded(seed) });
     assert_eq!(holds(OfServers::new(1, &[]), loads).await, 0, "commits without an answer");
 }
 

@@ -8,7 +8,9 @@
 )]
 
 mod basics;
+mod faults;
 mod histories;
 mod place;
+mod secure;
 mod several;
 mod suite;

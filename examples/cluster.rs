@@ -8,7 +8,10 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use rkube::{config::Listen, prelude::*};
+use rkube::{
+    config::{Listen, NodeGroup},
+    prelude::*,
+};
 
 /// A control plane makes and drops many small objects from several threads: a host program gains by an
 /// allocator made for that.
@@ -34,6 +37,14 @@ struct Arguments {
     /// Where to keep the cluster's state; in memory unless said.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Keeps the state in the etcd at this address, such as http://127.0.0.1:2379; several of these, with nodes
+    /// of different names, serve one cluster.
+    #[cfg(feature = "etcd")]
+    #[arg(long)]
+    etcd: Option<String>,
+    /// What the names of the nodes begin with.
+    #[arg(long, default_value = "node")]
+    node_prefix: String,
 }
 
 #[tokio::main]
@@ -58,7 +69,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let started = tokio::time::Instant::now();
     let builder = Cluster::builder()
-        .nodes(arguments.nodes)
+        .node_group(NodeGroup::new(&arguments.node_prefix, arguments.nodes))
         .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig));
     let builder = match arguments.seed {
         Some(seed) => builder.seed(seed),
@@ -66,6 +77,11 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     };
     let builder = match &arguments.data {
         Some(folder) => builder.data_dir(folder),
+        None => builder,
+    };
+    #[cfg(feature = "etcd")]
+    let builder = match &arguments.etcd {
+        Some(endpoint) => builder.etcd(rkube::store::backend::etcd::Etcd::builder([endpoint.as_str()])),
         None => builder,
     };
     let cluster = builder.start().await?;

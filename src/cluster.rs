@@ -22,6 +22,8 @@ use rkube_controllers::{
 };
 use rkube_net::ipam::RangeConfig;
 use rkube_sched::Config as SchedulerConfig;
+#[cfg(feature = "etcd")]
+use rkube_store::backend::etcd;
 use rkube_store::{Memory, Store};
 #[cfg(feature = "durable")]
 use rkube_store::{StoreError, backend::durable::Durable};
@@ -29,7 +31,7 @@ use rkube_store::{StoreError, backend::durable::Durable};
 use crate::{
     Error,
     components::{self, Nodes, Settings},
-    config::{Listen, NodeGroup, Waits},
+    config::{Election, Listen, NodeGroup, Waits},
     defaults,
     listen::Listener,
     shutdown::{self, Part},
@@ -75,6 +77,9 @@ enum State {
     /// In a folder.
     #[cfg(feature = "durable")]
     Folder(PathBuf),
+    /// In etcd.
+    #[cfg(feature = "etcd")]
+    Etcd(Box<etcd::Builder<Object>>),
 }
 
 impl std::fmt::Debug for Builder {
@@ -145,6 +150,31 @@ impl Builder {
         self
     }
 
+    /// Keeps the cluster's state in etcd. Several processes can serve one cluster so; each of them takes part
+    /// in an election (see [`Builder::elect`]), under a name of its own unless one is given.
+    ///
+    /// ```no_run
+    /// # async fn start() -> Result<(), rkube::Error> {
+    /// use rkube::prelude::*;
+    /// use rkube::store::backend::etcd::Etcd;
+    /// let cluster = Cluster::builder().etcd(Etcd::builder(["http://127.0.0.1:2379"])).start().await?;
+    /// # cluster.stop().await;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "etcd")]
+    pub fn etcd(mut self, store: etcd::Builder<Object>) -> Self {
+        self.state = State::Etcd(Box::new(store));
+        self
+    }
+
+    /// Runs the scheduler, the controllers and what gives nodes their ranges only while this process leads:
+    /// for several processes with one store. Give them one [`Builder::pod_network`], with room for the nodes
+    /// of all, and seeds of their own.
+    pub fn elect(mut self, election: Election) -> Self {
+        self.settings.election = Some(election);
+        self
+    }
+
     /// Serves a further kind.
     pub fn definition(mut self, definition: Definition) -> Self {
         self.definitions.push(definition);
@@ -186,8 +216,9 @@ impl Builder {
         self
     }
 
-    /// Adds a controller of the host's to the built-in ones; it shares their client and informers.
-    pub fn component(mut self, build: impl FnOnce(&Deps) -> Arc<dyn Component> + Send + 'static) -> Self {
+    /// Adds a controller of the host's to the built-in ones; it shares their client and informers. It is
+    /// built each time this process comes to lead, where there is an election.
+    pub fn component(mut self, build: impl Fn(&Deps) -> Arc<dyn Component> + Send + Sync + 'static) -> Self {
         self.settings.components.push(Box::new(build));
         self
     }
@@ -233,8 +264,12 @@ impl Builder {
         let context = if self.simulated { Context::simulated(seed) } else { Context::system(seed) };
         // If anything below fails, what was started by then ends.
         let guard = context.spawner.token().clone().drop_guard();
-        if let Some(expiry) = opened.expiry {
-            context.spawner.spawn("store-expiry", expiry);
+        if let Some(driver) = opened.driver {
+            context.spawner.spawn("store", driver);
+        }
+        if opened.shared && self.settings.election.is_none() {
+            let name = getrandom::u64().map_err(Error::Seed)?;
+            self.settings.election = Some(Election::new(format!("rkube-{name:016x}")));
         }
         let store = opened.store;
         let registry = Arc::new(Registry::new(std::mem::take(&mut self.definitions))?);
@@ -269,8 +304,16 @@ impl Builder {
 
 struct Opened {
     store: Arc<dyn Store<Object>>,
-    /// Ends its leases in time.
-    expiry: Option<BoxFuture<'static, ()>>,
+    /// What the store does by itself, such as ending leases in time.
+    driver: Option<BoxFuture<'static, ()>>,
+    /// Whether other processes may serve the same state.
+    shared: bool,
+}
+
+impl Opened {
+    fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { store: Arc::new(store), driver: Some(driver.boxed()), shared: false }
+    }
 }
 
 impl State {
@@ -278,10 +321,10 @@ impl State {
         match self {
             Self::Anew => {
                 let store = Memory::builder().history_age(HISTORY).build();
-                let expiry = store.run_expiry().boxed();
-                Ok(Opened { store: Arc::new(store), expiry: Some(expiry) })
+                let expiry = store.run_expiry();
+                Ok(Opened::own(store, expiry))
             }
-            Self::Store(store) => Ok(Opened { store, expiry: None }),
+            Self::Store(store) => Ok(Opened { store, driver: None, shared: false }),
             #[cfg(feature = "durable")]
             Self::Folder(path) => {
                 let builder = Durable::builder(&path).history_age(HISTORY);
@@ -290,8 +333,14 @@ impl State {
                 let opened =
                     opened.map_err(|error| Error::Store(StoreError::Unavailable(error.to_string())))?;
                 let store = opened.map_err(|source| Error::DataDir { path, source })?;
-                let expiry = store.run_expiry().boxed();
-                Ok(Opened { store: Arc::new(store), expiry: Some(expiry) })
+                let expiry = store.run_expiry();
+                Ok(Opened::own(store, expiry))
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(builder) => {
+                let store = builder.connect().await?;
+                let driver = store.run();
+                Ok(Opened { shared: true, ..Opened::own(store, driver) })
             }
         }
     }

@@ -2,7 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rkube_api::{client::Informers, context::Context, pipeline::Server, request::UserInfo};
+use rkube_api::{
+    client::{Client, Informers},
+    context::Context,
+    pipeline::Server,
+    request::UserInfo,
+};
 use rkube_controllers::{
     all::{Deps, Descriptor},
     resources::RegistryResources,
@@ -15,9 +20,17 @@ use rkube_node::{
 };
 use rkube_sched::{Config as SchedulerConfig, Scheduler};
 
-use crate::{Error, config::NodeGroup, network::Network, shutdown::Part};
+use tokio_util::sync::CancellationToken;
 
-type BuildComponent = Box<dyn FnOnce(&Deps) -> Arc<dyn Component> + Send>;
+use crate::{
+    Error,
+    config::{Election, NodeGroup},
+    duty::Duty,
+    network,
+    shutdown::Part,
+};
+
+type BuildComponent = Box<dyn Fn(&Deps) -> Arc<dyn Component> + Send + Sync>;
 
 /// What runs besides the server.
 pub(crate) struct Settings {
@@ -28,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) pod_network: Option<RangeConfig>,
     /// What the server's certificate is to be checked against, as PEM.
     pub(crate) root_ca: Option<String>,
+    /// `None`: this process is the only one.
+    pub(crate) election: Option<Election>,
 }
 
 impl Default for Settings {
@@ -39,6 +54,7 @@ impl Default for Settings {
             components: Vec::new(),
             pod_network: None,
             root_ca: None,
+            election: None,
         }
     }
 }
@@ -66,90 +82,142 @@ pub(crate) fn start(
     context: &Context,
     parts: &mut Vec<Part>,
 ) -> Result<Nodes, Error> {
+    let election = settings.election.as_ref();
     if let Some(config) = settings.scheduler {
-        parts.push(scheduler(config, server, context)?);
+        parts.push(scheduler(config, election, server, context)?);
     }
     if !settings.controllers.is_empty() || !settings.components.is_empty() {
         let (descriptors, components) = (settings.controllers, settings.components);
-        parts.push(controllers(descriptors, components, settings.root_ca, server, context));
+        parts.push(controllers(descriptors, components, settings.root_ca, election, server, context)?);
     }
     if settings.nodes.is_empty() {
         return Ok(Nodes::default());
     }
-    let (part, nodes) = nodes(&settings.nodes, settings.pod_network, server, context)?;
+    let (part, nodes) = nodes(&settings.nodes, settings.pod_network, election, server, context)?;
     parts.push(part);
     Ok(nodes)
 }
 
-/// Informers of a component's own: they end with its part.
-fn informers(server: &Arc<Server>, user: UserInfo, agent: &str, context: &Context) -> Informers {
-    Informers::new(server.client(user, agent).with_context(context.clone()))
+const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+
+/// A client of a component: its tasks end with its part.
+fn client(server: &Arc<Server>, user: UserInfo, agent: &str, context: &Context) -> Client {
+    server.client(user, agent).with_context(context.clone())
 }
 
-fn scheduler(config: SchedulerConfig, server: &Arc<Server>, context: &Context) -> Result<Part, Error> {
-    let context = context.child("scheduler");
-    let informers =
-        informers(server, UserInfo::component("system:kube-scheduler"), "kube-scheduler", &context);
-    let scheduler = Scheduler::new(informers.client().clone(), informers, config)?;
-    Ok(Part::start("scheduler", context, |stop| scheduler.run(stop)))
+fn scheduler(
+    config: SchedulerConfig,
+    election: Option<&Election>,
+    server: &Arc<Server>,
+    context: &Context,
+) -> Result<Part, Error> {
+    let (context, server) = (context.child("scheduler"), server.clone());
+    let client = move |context: &Context| {
+        client(&server, UserInfo::component("system:kube-scheduler"), "kube-scheduler", context)
+    };
+    let duty = Duty::new("kube-scheduler", election, &client, &context)?;
+    let make = move |context: &Context| {
+        let client = client(context);
+        Scheduler::new(client.clone(), Informers::new(client), config.clone())
+    };
+    // A configuration that makes no sense is told now, and not when this process comes to lead.
+    let trial = context.child("trial");
+    make(&trial)?;
+    trial.spawner.token().cancel();
+    Ok(Part::start("scheduler", context, |stop| async move {
+        let work = |context: Context, stop| {
+            let scheduler = make(&context);
+            async move {
+                match scheduler {
+                    Ok(scheduler) => scheduler.run(stop).await,
+                    Err(error) => tracing::error!(%error, "there is no scheduler"),
+                }
+            }
+        };
+        duty.run(stop, work).await;
+    }))
 }
 
 fn controllers(
     descriptors: Vec<Descriptor>,
     components: Vec<BuildComponent>,
     root_ca: Option<String>,
+    election: Option<&Election>,
     server: &Arc<Server>,
     context: &Context,
-) -> Part {
-    let context = context.child("controllers");
-    let informers = informers(
-        server,
-        UserInfo::component("system:kube-controller-manager"),
-        "kube-controller-manager",
-        &context,
-    );
+) -> Result<Part, Error> {
+    let (context, server) = (context.child("controllers"), server.clone());
     let resources = Arc::new(RegistryResources::new(server.registry().clone()));
-    let deps = Deps::new(informers.clone(), resources);
-    let deps = match root_ca {
-        Some(certificates) => deps.with_root_ca(certificates),
-        None => deps,
+    let client = move |context: &Context| {
+        client(&server, UserInfo::component("system:kube-controller-manager"), CONTROLLER_MANAGER, context)
     };
-    let built = descriptors.into_iter().map(|descriptor| (descriptor.build)(&deps));
-    let manager = built
-        .chain(components.into_iter().map(|build| build(&deps)))
-        .fold(Manager::with_informers(informers), Manager::shared);
-    Part::start("controllers", context, |stop| async move {
-        if let Err(error) = manager.run(stop).await {
-            tracing::error!(%error, "the controllers ended");
-        }
-    })
+    let duty = Duty::new(CONTROLLER_MANAGER, election, &client, &context)?;
+    let make = move |context: &Context| {
+        let informers = Informers::new(client(context));
+        let deps = Deps::new(informers.clone(), resources.clone());
+        let deps = match &root_ca {
+            Some(certificates) => deps.with_root_ca(certificates.clone()),
+            None => deps,
+        };
+        let built = descriptors.iter().map(|descriptor| (descriptor.build)(&deps));
+        built
+            .chain(components.iter().map(|build| build(&deps)))
+            .fold(Manager::with_informers(informers), Manager::shared)
+    };
+    Ok(Part::start("controllers", context, |stop| async move {
+        let work = |context: Context, stop| {
+            let manager = make(&context);
+            async move {
+                if let Err(error) = manager.run(stop).await {
+                    tracing::error!(%error, "the controllers ended");
+                }
+            }
+        };
+        duty.run(stop, work).await;
+    }))
 }
 
 fn nodes(
     groups: &[NodeGroup],
     ranges: Option<RangeConfig>,
+    election: Option<&Election>,
     server: &Arc<Server>,
     context: &Context,
 ) -> Result<(Part, Nodes), Error> {
     let context = context.child("nodes");
-    let controller = informers(
-        server,
-        UserInfo::component("system:serviceaccount:kube-system:node-controller"),
-        "node-ipam",
-        &context,
-    );
     let count = groups.iter().map(|group| group.nodes.count).sum();
-    let network = Network::new(&ranges.unwrap_or_else(|| RangeConfig::for_nodes(count)), &controller)?;
-    let agents = informers(server, UserInfo::node("pool"), "kubelet", &context);
-    let pool = NodePool::new(&agents, network.addresses(), PoolConfig::default());
+    let ranges = ranges.unwrap_or_else(|| RangeConfig::for_nodes(count));
+    let user = || UserInfo::component("system:serviceaccount:kube-system:node-controller");
+    let shared = Informers::new(client(server, user(), "node-ipam", &context));
+    network::ranges(&ranges, &shared)?;
+    let manager = UserInfo::component("system:kube-controller-manager");
+    let duty =
+        Duty::new("node-ipam", election, |of| client(server, manager, CONTROLLER_MANAGER, of), &context)?;
+    let agents = Informers::new(client(server, UserInfo::node("pool"), "kubelet", &context));
+    let pool = NodePool::new(&agents, network::addresses(&shared), PoolConfig::default());
     let mut nodes = Nodes::default();
     for group in groups {
         let sim = Sim::new(&context.child(&group.nodes.prefix), group.profiles.clone());
         let handles = group.nodes.add_to(&pool, &sim);
         nodes.0.extend(handles.into_iter().map(|handle| (handle.name().to_owned(), handle)));
     }
+    let (server, is_elected) = (server.clone(), election.is_some());
     let part = Part::start("nodes", context, |stop| async move {
-        stop.run_until_cancelled(network.run()).await;
+        let work = |context: Context, stop: CancellationToken| {
+            // What a lead begins must end with it.
+            let informers = match is_elected {
+                true => Informers::new(client(&server, user(), "node-ipam", &context)),
+                false => shared.clone(),
+            };
+            let controller = network::ranges(&ranges, &informers);
+            async move {
+                match controller {
+                    Ok(controller) => drop(stop.run_until_cancelled(controller.run()).await),
+                    Err(error) => tracing::error!(%error, "nodes get no ranges"),
+                }
+            }
+        };
+        duty.run(stop, work).await;
         pool.stop().await;
     });
     Ok((part, nodes))

@@ -45,6 +45,38 @@ impl Listen {
     }
 }
 
+/// How the processes that share a store decide who schedules, who controls and who gives nodes their ranges:
+/// by the Leases `kube-scheduler`, `kube-controller-manager` and `node-ipam` in `kube-system`.
+///
+/// ```
+/// use rkube::config::Election;
+/// let election = Election::new("server-1");
+/// assert_eq!(election.lease_duration.as_secs(), 15);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// This process, different from all others with the same store.
+    pub identity: String,
+    /// How long others wait for a leader that does not renew its Lease; 15 s.
+    pub lease_duration: Duration,
+    /// How long a leader tries to renew before it stops; 10 s.
+    pub renew_deadline: Duration,
+    /// The pause between tries; 2 s.
+    pub retry_period: Duration,
+}
+
+impl Election {
+    /// The usual times, Kubernetes' own.
+    pub fn new(identity: impl Into<String>) -> Self {
+        Self {
+            identity: identity.into(),
+            lease_duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry_period: Duration::from_secs(2),
+        }
+    }
+}
+
 /// Bounds on what the handle of a cluster waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waits {

@@ -34,6 +34,13 @@ pub enum Error {
         /// Why.
         source: rkube_store::backend::durable::OpenError,
     },
+    /// The times of the election cannot work together.
+    #[error(transparent)]
+    Election(#[from] rkube_api::client::leader::LeaderConfigError),
+    /// The store on etcd could not be set up.
+    #[cfg(feature = "etcd")]
+    #[error("etcd: {0}")]
+    Etcd(#[from] rkube_store::backend::etcd::EtcdError),
     /// The system gave no randomness for a seed.
     #[error("no seed: {0}")]
     Seed(getrandom::Error),

@@ -4,6 +4,7 @@ mod cluster;
 mod components;
 pub mod config;
 pub mod defaults;
+mod duty;
 mod error;
 mod listen;
 mod network;

@@ -27,28 +27,14 @@ impl PodAddresses for Addresses {
     }
 }
 
-/// Gives each node a range, and each pod an address of its node's.
-pub(crate) struct Network {
-    controller: RangeController,
-    addresses: Arc<Addresses>,
+/// Gives each pod an address of its node's range: what the agents ask.
+pub(crate) fn addresses(informers: &Informers) -> Arc<dyn PodAddresses> {
+    let addresses = NodeAddresses::default();
+    addresses.follow(&informers.get());
+    Arc::new(Addresses(addresses))
 }
 
-impl Network {
-    /// `informers` are those of a user who may write nodes.
-    pub(crate) fn new(config: &RangeConfig, informers: &Informers) -> Result<Self, RangeSetError> {
-        let addresses = NodeAddresses::default();
-        addresses.follow(&informers.get());
-        let controller = RangeController::new(informers, config)?;
-        Ok(Self { controller, addresses: Arc::new(Addresses(addresses)) })
-    }
-
-    /// What the agents ask.
-    pub(crate) fn addresses(&self) -> Arc<dyn PodAddresses> {
-        self.addresses.clone()
-    }
-
-    /// Works until the future is dropped.
-    pub(crate) async fn run(&self) {
-        self.controller.run().await;
-    }
+/// Gives each node a range. `informers` are those of a user who may write nodes.
+pub(crate) fn ranges(config: &RangeConfig, informers: &Informers) -> Result<RangeController, RangeSetError> {
+    RangeController::new(informers, config)
 }

@@ -1,6 +1,7 @@
 //! Whole clusters in this process, as host programs use them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod election;
 mod isolation;
 mod kube_rs;
 mod replay;

@@ -6,7 +6,7 @@ use rkube::{
     prelude::*,
 };
 
-fn ready(count: i32) -> impl Fn(Option<&Deployment>) -> bool {
+pub(crate) fn ready(count: i32) -> impl Fn(Option<&Deployment>) -> bool {
     move |web| {
         web.and_then(|web| web.status.as_ref()).is_some_and(|status| {
             status.ready_replicas == Some(count)

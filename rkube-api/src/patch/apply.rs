@@ -21,6 +21,7 @@ use serde_json::{Map, Value};
 
 use super::compare::compare;
 use super::field_set::{FieldSet, element_of, is_map};
+use super::last_applied;
 use super::managed::{self, Operation, Owner, Writer};
 use crate::fields::{Kind, SchemaRef};
 
@@ -114,13 +115,20 @@ pub fn apply(
     if let Some(ignored) = writer.ignored {
         changes = changes.without(ignored);
     }
-    let conflicts = conflicts(&owners, &changes.added.union(&changes.modified));
+    let mut touched = changes.added.union(&changes.modified);
+    if writer.manager == last_applied::MANAGER {
+        touched = touched.difference(&last_applied::standing(&old, writer.api_version, schema));
+    }
+    let conflicts = conflicts(&owners, &touched);
     if !conflicts.is_empty() && !force {
         return Err(ApplyError::Conflict(conflicts));
     }
     managed::disown(&mut owners, &changes);
     let changed = live.is_none() || old != new;
     let time = before.filter(|b| !changed && b.set == me.set).map(|b| b.time);
+    if writer.manager == last_applied::MANAGER {
+        last_applied::follow(&mut new, config);
+    }
     owners.push(Owner { time: time.unwrap_or_else(|| me.time.clone()), ..me });
     Ok(Applied { object: new, entries: managed::encode(owners), changed })
 }

@@ -190,3 +190,55 @@ proptest! {
         prop_assert!(!again.changed);
     }
 }
+
+/// A deployment that kubectl's client-side apply made: its configuration is in the annotation.
+fn applied_by_the_client(config: &Value) -> Applied {
+    let mut object = config.clone();
+    let annotations = json!({"kubectl.kubernetes.io/last-applied-configuration": config.to_string()});
+    object["metadata"]["annotations"] = annotations;
+    let entries =
+        managed::update(None, &object, Vec::new(), schema(), &writer("kubectl-client-side-apply", 1));
+    Applied { object, entries, changed: true }
+}
+
+#[test]
+fn kubectl_takes_over_what_its_client_applied() {
+    let config = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 1, "paused": true},
+    });
+    let live = applied_by_the_client(&config);
+    let mut next = config.clone();
+    next["spec"]["replicas"] = json!(2);
+    let refused = run(&live, next.clone(), "somebody", false).unwrap_err();
+    assert!(matches!(refused, ApplyError::Conflict(_)), "{refused}");
+    let taken = run(&live, next.clone(), "kubectl", false).unwrap();
+    assert_eq!(taken.object["spec"], json!({"replicas": 2, "paused": true}));
+    let last = &taken.object["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"];
+    assert_eq!(serde_json::from_str::<Value>(last.as_str().unwrap()).unwrap(), next, "it follows");
+
+    // What somebody else has changed since then is theirs.
+    let mut scaled = live.clone();
+    scaled.object["spec"]["replicas"] = json!(5);
+    let entries = live.entries.clone();
+    let hpa = writer("hpa", 3);
+    scaled.entries = managed::update(Some(&live.object), &scaled.object, entries, schema(), &hpa);
+    let refused = run(&scaled, next.clone(), "kubectl", false).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "Apply failed with 1 conflict: conflict with \"hpa\" using apps/v1: .spec.replicas"
+    );
+
+    // Without the annotation it is as for everybody.
+    let mut bare = live;
+    bare.object["metadata"]["annotations"] = json!({});
+    assert!(run(&bare, next, "kubectl", false).is_err());
+}
+
+#[test]
+fn unknown_fields_are_nobodys() {
+    let config = json!({"spec": {"replicas": 1, "replicass": 2, "template": {"spec": {"nodeNam": "n"}}}});
+    let live = first(config, "a");
+    let fields = &live.entries[0].fields_v1.as_ref().unwrap().0;
+    assert_eq!(*fields, json!({"f:spec": {"f:replicas": {}}}));
+}

@@ -240,11 +240,15 @@ fn collect(value: &Value, schema: SchemaRef<'_>, set: &mut FieldSet) {
         _ if schema.is_atomic() => set.member = true,
         Value::Object(map) if is_map(schema) => {
             for (key, value) in map {
-                let child = set.child(format!("f:{key}"));
-                let below = schema.child(key).unwrap_or(schema.unknown());
-                collect(value, below, child);
+                // What the kind does not know is not kept, so nobody owns it.
+                let Some(below) = schema.child(key) else { continue };
+                let mut child = FieldSet::default();
+                collect(value, below, &mut child);
                 let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
                 child.member |= empty || schema.field(key).is_none();
+                if !child.is_empty() {
+                    set.children.insert(format!("f:{key}"), child);
+                }
             }
         }
         Value::Array(items) if matches!(schema.kind(), Kind::List { .. }) => {

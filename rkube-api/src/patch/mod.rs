@@ -15,6 +15,7 @@ pub mod apply;
 pub mod compare;
 pub mod field_set;
 pub mod json;
+mod last_applied;
 pub mod managed;
 pub mod merge;
 pub mod strategic;

@@ -43,7 +43,7 @@ pub(crate) use decode::parse;
 pub(crate) use delete::{Wanted, remove};
 pub(crate) use ending::marker;
 pub(crate) use managed::{Managed, Undo};
-pub(crate) use patch::{Patch, patch};
+pub(crate) use patch::{Patch, owned, patch};
 pub(crate) use read::{get, read_object};
 pub use reader::{Followed, Reader};
 pub(crate) use reserve::record;

@@ -1,6 +1,8 @@
 //! Patch: JSON patch, merge patch, strategic merge patch and apply as sources of an update.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    ManagedFieldsEntry, Status, StatusCause, StatusDetails,
+};
 use serde_json::Value;
 
 use super::{
@@ -16,17 +18,19 @@ use crate::{
     meta::{ErrorList, FieldError, FieldPath, object_meta::validate_field_manager},
     object::Object,
     patch::{
-        apply::{self, ApplyError},
+        apply::{self, Applied, ApplyError},
         json::{self, JsonPatch, JsonPatchError},
         merge, strategic,
     },
+    registry::SubresourceKind,
     request::{ApiResponse, Body, FieldValidation, patch_type},
+    subresources::scale,
 };
 
 /// Changes an object in part, or applies it.
 pub(crate) async fn patch(call: &Call<'_>, body: Body, rules: &Rules<'_>) -> Result<ApiResponse, ApiError> {
     let mut patch = Patch::decode(call, body)?;
-    check_options(call, patch.is_apply())?;
+    patch.check_options(call)?;
     for _ in 0..create::ATTEMPTS {
         let mut warnings = patch.duplicates.clone();
         if call.options.field_validation == FieldValidation::Ignore {
@@ -111,7 +115,20 @@ impl Patch {
     }
 
     fn is_apply(&self) -> bool {
-        matches!(self.kind, Kind::Apply(_))
+        self.config().is_some()
+    }
+
+    /// What is applied, if it is an apply.
+    pub(crate) fn config(&self) -> Option<&Value> {
+        match &self.kind {
+            Kind::Apply(config) => Some(config),
+            _ => None,
+        }
+    }
+
+    /// Refuses options that do not fit the patch.
+    pub(crate) fn check_options(&self, call: &Call<'_>) -> Result<(), ApiError> {
+        check_options(call, self.is_apply())
     }
 
     /// The JSON that the patch makes of an object, and what becomes of managedFields.
@@ -119,7 +136,7 @@ impl Patch {
         &self,
         call: &Call<'_>,
         current: Value,
-        entries: impl FnOnce() -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry>,
+        entries: impl FnOnce() -> Vec<ManagedFieldsEntry>,
         schema: SchemaRef<'_>,
     ) -> Result<(Value, Option<Managed>), ApiError> {
         let value = match &self.kind {
@@ -132,11 +149,7 @@ impl Patch {
             Kind::Strategic(patch) => strategic::apply(current, patch.clone(), schema)
                 .map_err(|error| ApiError::bad_request(error.to_string()))?,
             Kind::Apply(config) => {
-                let api_version = call.resource.api_version();
-                let writer = managed::writer(call, &api_version);
-                let live = Some(&current);
-                let applied = apply::apply(live, config, &entries(), schema, &writer, call.options.force)
-                    .map_err(|error| apply_error(call, error))?;
+                let applied = applied(call, Some(&current), config, &entries(), schema)?;
                 return Ok((applied.object, Some(Managed::Set(applied.entries))));
             }
         };
@@ -196,6 +209,31 @@ impl Source for Patch {
     }
 }
 
+/// What an apply makes of an object and its managedFields, or 409.
+fn applied(
+    call: &Call<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    entries: &[ManagedFieldsEntry],
+    schema: SchemaRef<'_>,
+) -> Result<Applied, ApiError> {
+    let api_version = call.resource.api_version();
+    let writer = managed::writer(call, &api_version);
+    apply::apply(live, config, entries, schema, &writer, call.options.force)
+        .map_err(|error| apply_error(call, error))
+}
+
+/// managedFields of an object of which some fields are applied through a subresource, or 409.
+pub(crate) fn owned(
+    call: &Call<'_>,
+    current: &Object,
+    fields: &Value,
+) -> Result<Vec<ManagedFieldsEntry>, ApiError> {
+    let schema = managed::schema(&call.resource);
+    let live = managed::plain(&call.resource, current)?;
+    Ok(applied(call, Some(&live), fields, current.managed_fields(), schema.root())?.entries)
+}
+
 /// An apply of what does not exist creates it.
 async fn apply_new(call: &Call<'_>, patch: &Patch, warnings: &mut Vec<String>) -> Result<Object, ApiError> {
     let Kind::Apply(config) = &patch.kind else { return Err(call.not_found()) };
@@ -207,10 +245,7 @@ async fn apply_new(call: &Call<'_>, patch: &Patch, warnings: &mut Vec<String>) -
         return Err(call.conflict(call.name(), message));
     }
     let schema = managed::schema(&call.resource);
-    let api_version = call.resource.api_version();
-    let writer = managed::writer(call, &api_version);
-    let applied = apply::apply(None, config, &[], schema.root(), &writer, call.options.force)
-        .map_err(|error| apply_error(call, error))?;
+    let applied = applied(call, None, config, &[], schema.root())?;
     let mut reader = Patch {
         kind: Kind::Apply(Value::Null),
         text: String::new(),
@@ -233,7 +268,10 @@ fn config(call: &Call<'_>, mut config: Value) -> Result<Value, ApiError> {
             return Err(ApiError::bad_request(format!("error decoding YAML: Object '{field}' is missing")));
         }
     }
-    decode::check_type(&call.resource, &api_version, &kind)?;
+    match call.subresource().and_then(|name| call.definition().subresource(name)).map(|it| &it.kind) {
+        Some(SubresourceKind::Scale(_)) => scale::check_type(&api_version, &kind)?,
+        _ => decode::check_type(&call.resource, &api_version, &kind)?,
+    }
     let (name, namespace) = (text("/metadata/name"), text("/metadata/namespace"));
     if !name.is_empty() && name != call.name() {
         return Err(ApiError::bad_request(format!(

@@ -280,6 +280,7 @@ impl<K: Kind> Builder<K> {
         self.definition.subresources.push(Subresource {
             name: "scale".into(),
             kind: SubresourceKind::Scale(Scale {
+                path: vec!["spec".into(), "replicas".into()],
                 spec_replicas: Arc::new(move |object| cast::<K>(object).map_or(0, |object| read(object).0)),
                 status_replicas: Arc::new(move |object| cast::<K>(object).map_or(0, |object| read(object).1)),
                 selector: Arc::new(move |object| {

@@ -149,6 +149,8 @@ pub struct StatusStrategy {
 /// How a `scale` subresource maps onto the object.
 #[derive(Clone)]
 pub struct Scale {
+    /// Where the object has the number of replicas that it wants: `["spec", "replicas"]`.
+    pub path: Vec<String>,
     /// `spec.replicas`.
     pub spec_replicas: Arc<dyn Fn(&Object) -> i32 + Send + Sync>,
     /// `status.replicas`.

@@ -4,14 +4,14 @@ use k8s_openapi::{
     api::autoscaling::v1::{Scale as ScaleObject, ScaleSpec, ScaleStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     error::ApiError,
     fields::schema_of,
     meta::{ErrorList, FieldError, FieldPath},
     object::Object,
-    pipeline::{Call, Managed, Next, Patch, Rules, Source, change, parse, read_object},
+    pipeline::{Call, Managed, Next, Patch, Rules, Source, change, owned, parse, read_object},
     registry::Scale,
     request::{ApiResponse, Body, Verb},
 };
@@ -26,7 +26,9 @@ pub(crate) async fn serve(call: &Call<'_>, scale: &Scale, body: Body) -> Result<
             change(call, &Rules::main(call.definition()), &mut source, &mut warnings).await?
         }
         Verb::Patch => {
-            let mut source = PatchedScale { scale, patch: Patch::decode(call, body)? };
+            let patch = Patch::decode(call, body)?;
+            patch.check_options(call)?;
+            let mut source = PatchedScale { scale, patch };
             change(call, &Rules::main(call.definition()), &mut source, &mut warnings).await?
         }
         _ => return Err(ApiError::MethodNotAllowed),
@@ -62,13 +64,18 @@ fn decode(call: &Call<'_>, body: Body) -> Result<ScaleObject, ApiError> {
     Ok(scale)
 }
 
+/// 400 for what says that it is something else.
+pub(crate) fn check_type(api_version: &str, kind: &str) -> Result<(), ApiError> {
+    if ["", "Scale"].contains(&kind) && ["", "autoscaling/v1"].contains(&api_version) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("{api_version} {kind} cannot be handled as a Scale")))
+}
+
 fn from_value(value: Value) -> Result<ScaleObject, ApiError> {
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, version) = (text("kind"), text("apiVersion"));
-    let fits = |found: &str, wanted: &str| found.is_empty() || found == wanted;
-    if !fits(&kind, "Scale") || !fits(&version, "autoscaling/v1") {
-        return Err(ApiError::bad_request(format!("{version} {kind} cannot be handled as a Scale")));
-    }
+    check_type(&version, &kind)?;
     serde_json::from_value(value).map_err(|error| {
         ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
     })
@@ -94,12 +101,30 @@ struct PatchedScale<'a> {
 
 impl Source for PatchedScale<'_> {
     fn next(&mut self, call: &Call<'_>, current: &Object) -> Result<Next, ApiError> {
+        if let Some(config) = self.patch.config() {
+            return apply(call, self.scale, config, current);
+        }
         let now = Object::new(of(self.scale, current)).to_value()?;
         let schema = schema_of("io.k8s.api.autoscaling.v1.Scale")
             .ok_or_else(|| ApiError::internal("the type of a Scale is not known"))?;
         let (value, _) = self.patch.apply(call, now, Vec::new, schema.root())?;
         rescale(call, self.scale, &from_value(value)?, current)
     }
+}
+
+/// An apply of a scale owns the object's number of replicas, if it names one.
+fn apply(call: &Call<'_>, scale: &Scale, config: &Value, current: &Object) -> Result<Next, ApiError> {
+    let mut wanted = from_value(config.clone())?;
+    let named = config.pointer("/spec/replicas").filter(|replicas| !replicas.is_null());
+    wanted.spec.get_or_insert_default().replicas.get_or_insert_with(|| (scale.spec_replicas)(current));
+    let fields = match named {
+        Some(replicas) => {
+            scale.path.iter().rev().fold(replicas.clone(), |inner, name| json!({ name.as_str(): inner }))
+        }
+        None => json!({}),
+    };
+    let Next { object, .. } = rescale(call, scale, &wanted, current)?;
+    Ok(Next { object, managed: Managed::Set(owned(call, current, &fields)?) })
 }
 
 /// The object with another number of replicas.

@@ -464,6 +464,54 @@ async fn scale_reads_and_writes_replicas() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scale_that_is_applied_is_owned_through_its_subresource() {
+    let world = World::new().await;
+    let api = world.api::<Deployment>();
+    make(&world, deployment("web")).await;
+    let target = Target {
+        group: "apps".into(),
+        version: "v1".into(),
+        resource: "deployments".into(),
+        namespace: Some("default".into()),
+        name: Some("web".into()),
+        subresource: Some("scale".into()),
+    };
+    let apply = |manager: &'static str, force: bool, body: &'static str| {
+        let manager = (!manager.is_empty()).then(|| manager.to_owned());
+        let options = Options { field_manager: manager, force, ..Options::default() };
+        bytes(&world, Verb::Patch, target.clone(), options, "application/apply-patch+yaml", body)
+    };
+    let three = "{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: 3}}";
+    let (code, text) = refused(apply("", false, three).await.map(drop));
+    assert!(code == 422 && text.contains("fieldManager: Required value"), "{code} {text}");
+    let wrong = "{apiVersion: apps/v1, kind: Deployment, spec: {replicas: 3}}";
+    assert_eq!(refused(apply("me", false, wrong).await.map(drop)).0, 400);
+    let negative = "{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: -3}}";
+    assert_eq!(refused(apply("me", true, negative).await.map(drop)).0, 422);
+    let stale =
+        "{apiVersion: autoscaling/v1, kind: Scale, metadata: {resourceVersion: '1'}, spec: {replicas: 3}}";
+    assert_eq!(refused(apply("me", true, stale).await.map(drop)).0, 409);
+
+    let (code, text) = refused(apply("me", false, three).await.map(drop));
+    assert!(code == 409 && text.ends_with("conflict with \"test\" using apps/v1: .spec.replicas"), "{text}");
+    let (object, code, _) = apply("me", true, three).await.unwrap();
+    assert_eq!((object.as_kind::<Scale>().unwrap().spec.as_ref().unwrap().replicas, code), (Some(3), 200));
+    let scaled = api.get("web").await.unwrap();
+    assert_eq!(scaled.spec.replicas, Some(3));
+    let entries = scaled.metadata.managed_fields.clone().unwrap();
+    let mine = entries.iter().find(|entry| entry.manager.as_deref() == Some("me")).unwrap();
+    assert_eq!((mine.operation.as_deref(), mine.subresource.as_deref()), (Some("Apply"), Some("scale")));
+    assert_eq!(mine.api_version.as_deref(), Some("apps/v1"));
+    assert_eq!(mine.fields_v1.as_ref().unwrap().0, json!({"f:spec": {"f:replicas": {}}}));
+
+    let five = "{apiVersion: autoscaling/v1, kind: Scale, spec: {replicas: 5}}";
+    let (code, text) = refused(apply("other", false, five).await.map(drop));
+    assert!(code == 409 && text.contains("\"me\" with subresource \"scale\""), "{code} {text}");
+    apply("other", true, five).await.unwrap();
+    assert_eq!(api.get("web").await.unwrap().spec.replicas, Some(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_too_large_for_the_store_is_refused() {
     let world = World::new().await;
     let mut large = pod("a");

@@ -55,6 +55,8 @@ const BURST: (u32, Duration) = (25, Duration::from_secs(300));
 pub struct EventRecorder {
     sender: mpsc::Sender<Event>,
     component: Arc<str>,
+    /// The machine it works on, if that matters.
+    host: Option<Arc<str>>,
     context: Context,
 }
 
@@ -71,26 +73,23 @@ impl EventRecorder {
             names: client.context().rng.fork(&component),
         };
         client.context().spawner.spawn("event-recorder", writer.run(receiver));
-        Self { sender, component, context: client.context().clone() }
+        Self { sender, component, host: None, context: client.context().clone() }
+    }
+
+    /// The same recorder for what the component does on one machine: `source.host` of its events, and the
+    /// instance that reports them.
+    pub fn on_host(&self, host: impl Into<Arc<str>>) -> Self {
+        Self { host: Some(host.into()), ..self.clone() }
     }
 
     /// Records that something happened to `regarding`. `action` says what the component did, `note` is
     /// the sentence for people.
     pub fn record<K: Kind>(&self, regarding: &K, kind: EventKind, reason: &str, action: &str, note: String) {
-        let meta = regarding.metadata();
-        let reference = ObjectReference {
-            api_version: Some(K::API_VERSION.into()),
-            kind: Some(K::KIND.into()),
-            name: meta.name.clone(),
-            namespace: meta.namespace.clone(),
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-            field_path: None,
-        };
-        self.record_reference(reference, kind, reason, action, note);
+        self.record_reference(reference_to(regarding), kind, reason, action, note);
     }
 
-    /// As [`EventRecorder::record`], of an object whose kind is known at run time only, or of a part of one.
+    /// As [`EventRecorder::record`], of an object whose kind is known at run time only, or of a part of one
+    /// (`fieldPath`).
     pub fn record_reference(
         &self,
         regarding: ObjectReference,
@@ -109,8 +108,12 @@ impl EventRecorder {
             reason: Some(reason.into()),
             action: (!action.is_empty()).then(|| action.into()),
             message: Some(note),
-            source: Some(EventSource { component: Some(self.component.to_string()), host: None }),
+            source: Some(EventSource {
+                component: Some(self.component.to_string()),
+                host: self.host.as_deref().map(Into::into),
+            }),
             reporting_component: Some(self.component.to_string()),
+            reporting_instance: self.host.as_deref().map(Into::into),
             count: Some(1),
             first_timestamp: Some(now.clone()),
             last_timestamp: Some(now),
@@ -122,13 +125,27 @@ impl EventRecorder {
     }
 }
 
+/// A reference to an object as it is now, as an event regards it.
+pub fn reference_to<K: Kind>(object: &K) -> ObjectReference {
+    let meta = object.metadata();
+    ObjectReference {
+        api_version: Some(K::API_VERSION.into()),
+        kind: Some(K::KIND.into()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path: None,
+    }
+}
+
 type Repeat = (String, String, String, String, String);
 
-/// What makes two events repeats of one: object, component, type, reason and message.
+/// What makes two events repeats of one: object and part of it, component, type, reason and message.
 fn repeat_key(event: &Event) -> Repeat {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     (
-        subject(event),
+        [subject(event), text(&event.involved_object.field_path)].join("/"),
         text(&event.reporting_component),
         text(&event.type_),
         text(&event.reason),
@@ -139,7 +156,8 @@ fn repeat_key(event: &Event) -> Repeat {
 fn subject(event: &Event) -> String {
     let object = &event.involved_object;
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let parts = [&object.kind, &object.namespace, &object.name, &object.uid].map(text);
+    let host = event.source.as_ref().and_then(|source| source.host.clone());
+    let parts = [&object.kind, &object.namespace, &object.name, &object.uid, &host].map(text);
     parts.join("/")
 }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 pub use api::{Api, KindWatchEvent, KindWatchStream, ObjectList};
 pub use cache::Cache;
-pub use events::{EventKind, EventRecorder};
+pub use events::{EventKind, EventRecorder, reference_to};
 pub use informer::{Change, Informer, Informers, Scope};
 pub use key::ObjectKey;
 pub use params::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precondition, WatchParams};

@@ -3,9 +3,9 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
 use rkube_api::{
-    client::{Api, DeleteParams, EventKind, PostParams},
+    client::{Api, DeleteParams, EventKind, PostParams, reference_to},
     error::ApiError,
 };
 
@@ -14,7 +14,7 @@ use super::{
     pool::{Member, Pool},
 };
 use crate::{
-    pod::{Action, Input, Memory, Note, Observed, notes, notes_of_action, plan},
+    pod::{Action, Input, Memory, Note, Observed, about, notes, notes_of_action, plan},
     runtime::{ContainerRequest, ContainerState, PullRequest, RuntimeError, RuntimePod, SandboxRequest},
 };
 
@@ -100,13 +100,13 @@ impl Pool {
             }
             for action in &plan.actions {
                 if let Err(error) = self.act(member, uid, &pod, action).await {
-                    self.failed(uid, &pod, action, &error);
+                    self.failed(member, uid, &pod, action, &error);
                     if !gone {
                         self.report(member, uid, &pod, &plan.status).await?;
                     }
                     return Err(error);
                 }
-                self.tell(&pod, || notes_of_action(&pod, action, memory));
+                self.tell(member, &pod, || notes_of_action(&pod, action, memory));
                 memory.note(action, &member.facts.backoff, now);
             }
         }
@@ -137,7 +137,7 @@ impl Pool {
         match api.update_status(&PostParams::default(), new).await {
             Ok(written) => {
                 let old = pod.status.clone().unwrap_or_default();
-                self.tell(pod, || notes(pod, &old, status));
+                self.tell(member, pod, || notes(pod, &old, status));
                 self.pods.refresh(uid, written);
                 Ok(true)
             }
@@ -225,11 +225,11 @@ impl Pool {
         Ok(())
     }
 
-    fn failed(&self, uid: &Arc<str>, pod: &Pod, action: &Action, error: &SyncError) {
+    fn failed(&self, member: &Member, uid: &str, pod: &Pod, action: &Action, error: &SyncError) {
         let (reason, what) = match action {
             // A new node gets its range a moment after it registers: only a lasting lack is worth telling.
             _ if matches!(error, SyncError::Address(AddressError::NotReady { .. })) => {
-                if self.queue.requeues(uid) < 3 {
+                if self.queue.requeues(&uid.into()) < 3 {
                     return;
                 }
                 ("NetworkNotReady", "network is not ready")
@@ -241,15 +241,22 @@ impl Pool {
             }
             Action::RemoveContainer { .. } | Action::DeleteObject => return,
         };
-        let note = Note { kind: EventKind::Warning, reason, text: format!("{what}: {error}") };
-        self.tell(pod, || vec![note]);
+        let text = format!("{what}: {error}");
+        let note = match action {
+            Action::Start { container, .. } | Action::Pull { container, .. } => {
+                about(pod, container)(EventKind::Warning, reason, text)
+            }
+            _ => Note::of_pod(EventKind::Warning, reason, text),
+        };
+        self.tell(member, pod, || vec![note]);
     }
 
-    fn tell(&self, pod: &Pod, notes: impl FnOnce() -> Vec<Note>) {
-        if let Some(recorder) = &self.recorder {
-            for note in notes() {
-                recorder.record(pod, note.kind, note.reason, "", note.text);
-            }
+    fn tell(&self, member: &Member, pod: &Pod, notes: impl FnOnce() -> Vec<Note>) {
+        let Some(recorder) = &self.recorder else { return };
+        let recorder = recorder.on_host(member.name.clone());
+        for Note { kind, reason, text, part } in notes() {
+            let regarding = ObjectReference { field_path: part, ..reference_to(pod) };
+            recorder.record_reference(regarding, kind, reason, "", text);
         }
     }
 }

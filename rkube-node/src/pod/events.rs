@@ -1,6 +1,6 @@
 //! What is worth telling people: the events of a pod, with the kubelet's reasons.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use rkube_api::client::EventKind;
 
 use super::{Action, Memory};
@@ -14,21 +14,48 @@ pub struct Note {
     pub reason: &'static str,
     /// The sentence.
     pub text: String,
+    /// The part of the pod that it is about, `spec.containers{name}`; absent: the pod as a whole.
+    pub part: Option<String>,
 }
 
-fn note(kind: EventKind, reason: &'static str, text: String) -> Note {
-    Note { kind, reason, text }
+impl Note {
+    pub(crate) fn of_pod(kind: EventKind, reason: &'static str, text: String) -> Self {
+        Self { kind, reason, text, part: None }
+    }
+}
+
+/// Makes the notes about one container.
+pub(crate) fn about(pod: &Pod, container: &str) -> impl Fn(EventKind, &'static str, String) -> Note + use<> {
+    let part = part_of(pod, container);
+    move |kind, reason, text| Note { part: part.clone(), ..Note::of_pod(kind, reason, text) }
+}
+
+/// Where a container is in the pod's spec.
+fn part_of(pod: &Pod, container: &str) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let named = |one: &&Container| one.name == container;
+    let list = if spec.containers.iter().any(|one| named(&one)) {
+        "containers"
+    } else if spec.init_containers.iter().flatten().any(|one| named(&one)) {
+        "initContainers"
+    } else if spec.ephemeral_containers.iter().flatten().any(|one| one.name == container) {
+        "ephemeralContainers"
+    } else {
+        return None;
+    };
+    Some(format!("spec.{list}{{{container}}}"))
 }
 
 /// What an action that was taken is worth telling.
 pub(crate) fn of_action(pod: &Pod, action: &Action, memory: &Memory) -> Vec<Note> {
     match action {
-        Action::Pull { image, .. } => {
+        Action::Pull { container, image, .. } => {
+            let note = about(pod, container);
             vec![note(EventKind::Normal, "Pulling", format!("Pulling image \"{image}\""))]
         }
-        Action::Start { container, attempt, .. } => {
+        Action::Start { container, attempt, image, .. } => {
+            let note = about(pod, container);
             let pulled = memory.container(container).and_then(|memory| memory.pull);
-            let image = image_of(pod, container);
             let text = match pulled {
                 Some(pull) if pull.attempt == *attempt => format!("Successfully pulled image \"{image}\""),
                 _ => format!("Container image \"{image}\" already present on machine"),
@@ -39,7 +66,9 @@ pub(crate) fn of_action(pod: &Pod, action: &Action, memory: &Memory) -> Vec<Note
                 note(EventKind::Normal, "Started", format!("Started container {container}")),
             ]
         }
-        Action::Stop { reason, .. } => vec![note(EventKind::Normal, "Killing", reason.clone())],
+        Action::Stop { container, reason, .. } => {
+            vec![about(pod, container)(EventKind::Normal, "Killing", reason.clone())]
+        }
         _ => Vec::new(),
     }
 }
@@ -66,7 +95,7 @@ pub fn notes(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Vec<Note> {
     let deadline = |status: &PodStatus| status.reason.as_deref() == Some("DeadlineExceeded");
     if deadline(new) && !deadline(old) {
         let text = new.message.clone().unwrap_or_default();
-        notes.push(note(EventKind::Normal, "DeadlineExceeded", text));
+        notes.push(Note::of_pod(EventKind::Normal, "DeadlineExceeded", text));
     }
     notes
 }
@@ -82,6 +111,7 @@ fn of_waiting(pod: &Pod, container: &ContainerStatus, notes: &mut Vec<Note>) {
         .and_then(|state| state.waiting.as_ref()?.message.clone())
         .unwrap_or_default();
     let meta = &pod.metadata;
+    let note = about(pod, &container.name);
     match waiting(container) {
         Some("CrashLoopBackOff") => {
             let text = |field: &Option<String>| field.clone().unwrap_or_default();

@@ -39,7 +39,7 @@ fn policy<'a>(view: &View<'a>) -> &'a str {
 
 pub(super) fn gate(input: &Input<'_>, view: &View<'_>, attempt: u32) -> ImageGate {
     let image = view.spec.image.as_deref().unwrap_or_default();
-    let pull = input.memory.container(view.name()).and_then(|memory| memory.pull);
+    let pull = input.memory.of_image(view.name(), image).and_then(|memory| memory.pull);
     let asked = pull.filter(|pull| pull.attempt == attempt);
     match (policy(view), input.observed.image(image)) {
         ("Never" | "IfNotPresent", ImageState::Present { .. }) => ImageGate::Go,

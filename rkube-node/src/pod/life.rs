@@ -33,6 +33,8 @@ pub(super) struct View<'a> {
     /// What was last reported.
     pub(super) old: Option<&'a ContainerStatus>,
     pub(super) probe: Probe,
+    /// The agent stopped it so that it starts again.
+    pub(super) replaced: bool,
 }
 
 impl View<'_> {
@@ -49,6 +51,15 @@ impl View<'_> {
         matches!(self.life, Life::Running { .. })
     }
 
+    pub(super) fn image(&self) -> &str {
+        self.spec.image.as_deref().unwrap_or_default()
+    }
+
+    /// It was started with another image than the spec has by now.
+    pub(super) fn changed(&self) -> bool {
+        self.latest.is_some_and(|latest| *latest.image != *self.image())
+    }
+
     /// How often it was started before the start that is being looked at.
     pub(super) fn attempt(&self) -> u32 {
         let reported = self.old.map_or(0, |old| u32::try_from(old.restart_count).unwrap_or_default());
@@ -62,7 +73,7 @@ impl View<'_> {
 
     /// Whether it is to be started again after an end with this code.
     pub(super) fn restarts(&self, pod: &Pod, code: i32) -> bool {
-        if self.role == Role::Sidecar {
+        if self.role == Role::Sidecar || self.replaced {
             return true;
         }
         let rules = self.spec.restart_policy_rules.iter().flatten();
@@ -137,7 +148,10 @@ fn view<'a>(input: &Input<'a>, spec: &'a Container, role: Role, olds: &'a [Conta
         Some(ContainerState::Exited(exit)) => Life::Exited(exit.clone()),
         None => reported(old, input.now),
     };
-    View { spec, role, life, latest, previous, old, probe: input.observed.probe(&spec.name) }
+    let stop = input.memory.container(&spec.name).and_then(|memory| memory.stop);
+    let replaced =
+        stop.zip(latest).is_some_and(|(stop, latest)| stop.restart && stop.attempt == latest.attempt);
+    View { spec, role, life, latest, previous, old, probe: input.observed.probe(&spec.name), replaced }
 }
 
 /// The pod's containers: init containers and sidecars first, each group in the order of the spec.

@@ -79,6 +79,8 @@ pub struct StopRequest {
     pub attempt: u32,
     /// When it will be killed.
     pub deadline: Timestamp,
+    /// It is to start again, whatever the policy says of its end.
+    pub restart: bool,
 }
 
 /// What is remembered of one container.
@@ -86,6 +88,8 @@ pub struct StopRequest {
 pub struct ContainerMemory {
     /// Its name.
     pub name: String,
+    /// The image that the waits are of: with another one they begin anew.
+    pub image: String,
     /// Between starts.
     pub restart: Option<Backoff>,
     /// Its image.
@@ -120,6 +124,11 @@ impl Memory {
         self.containers.iter().find(|container| container.name == name)
     }
 
+    /// What is remembered of a container with this image: nothing of what happened with another one.
+    pub fn of_image(&self, name: &str, image: &str) -> Option<&ContainerMemory> {
+        self.container(name).filter(|memory| memory.image == image)
+    }
+
     fn container_mut(&mut self, name: &str) -> &mut ContainerMemory {
         let at = self.containers.iter().position(|container| container.name == name).unwrap_or_else(|| {
             self.containers.push(ContainerMemory { name: name.into(), ..ContainerMemory::default() });
@@ -128,25 +137,35 @@ impl Memory {
         &mut self.containers[at]
     }
 
+    fn of_image_mut(&mut self, name: &str, image: &str) -> &mut ContainerMemory {
+        let memory = self.container_mut(name);
+        if memory.image != image {
+            (memory.restart, memory.pull) = (None, None);
+            image.clone_into(&mut memory.image);
+        }
+        memory
+    }
+
     /// Notes that an action was taken.
     pub fn note(&mut self, action: &Action, policy: &BackoffPolicy, now: Timestamp) {
         match action {
-            Action::Pull { container, attempt, failed, .. } => {
-                let memory = self.container_mut(container);
+            Action::Pull { container, attempt, image, failed } => {
+                let memory = self.of_image_mut(container, image);
                 let wait = match memory.pull {
                     Some(earlier) if *failed => (earlier.wait * 2).min(policy.longest),
                     _ => policy.first,
                 };
                 memory.pull = Some(Pull { attempt: *attempt, asked: now, wait });
             }
-            Action::Start { container, restart_after: Some(ended), .. } => {
-                let memory = self.container_mut(container);
+            Action::Start { container, image, restart_after: Some(ended), .. } => {
+                let memory = self.of_image_mut(container, image);
                 memory.restart = Some(Backoff::next(memory.restart, policy, *ended, now));
                 memory.stop = None;
             }
-            Action::Stop { container, attempt, grace, .. } => {
+            Action::Stop { container, attempt, grace, restart, .. } => {
                 let deadline = later(now, *grace);
-                self.container_mut(container).stop = Some(StopRequest { attempt: *attempt, deadline });
+                let request = StopRequest { attempt: *attempt, deadline, restart: *restart };
+                self.container_mut(container).stop = Some(request);
             }
             Action::RunSandbox { .. }
             | Action::Start { .. }

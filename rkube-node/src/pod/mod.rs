@@ -18,8 +18,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-pub(crate) use events::of_action as notes_of_action;
 pub use events::{Note, notes};
+pub(crate) use events::{about, of_action as notes_of_action};
 pub(crate) use memory::later;
 pub use memory::{Backoff, BackoffPolicy, ContainerMemory, Eviction, Memory, Pull, StopRequest};
 pub use plan::plan;
@@ -104,6 +104,8 @@ pub enum Action {
         role: Role,
         /// How often it was started before.
         attempt: u32,
+        /// Its image.
+        image: String,
         /// A restart: when it had ended.
         restart_after: Option<Timestamp>,
     },
@@ -117,6 +119,8 @@ pub enum Action {
         attempt: u32,
         /// How long it gets.
         grace: Duration,
+        /// It is to start again afterwards, whatever its policy says.
+        restart: bool,
         /// Why, for people.
         reason: String,
     },

@@ -168,7 +168,7 @@ fn progress(input: &Input<'_>, views: &[View<'_>]) -> Progress {
         mains(input, views, &mut wanted, &mut progress);
     }
     if progress.finished.is_none() {
-        unhealthy(views, input, &mut progress);
+        replace_unfit(views, input, &mut progress);
         start_all(input, views, &wanted, &mut progress);
     }
     progress
@@ -214,14 +214,31 @@ fn mains(input: &Input<'_>, views: &[View<'_>], wanted: &mut Vec<usize>, progres
     }
 }
 
-/// Containers that fail their liveness or startup probe are stopped; they start again by their policy.
-fn unhealthy(views: &[View<'_>], input: &Input<'_>, progress: &mut Progress) {
-    for view in views.iter().filter(|view| view.running() && !view.probe.alive) {
-        let reason = format!("Container {} failed liveness probe, will be restarted", view.name());
-        let grace =
-            view.spec.liveness_probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
+/// Why a running container cannot go on, in the kubelet's words, and whether it is to start again.
+fn unfit(input: &Input<'_>, view: &View<'_>) -> Option<(String, bool)> {
+    let what = if view.role == Role::Main { "Container" } else { "Init container" };
+    // An init container that runs is left alone: it ends by itself.
+    let (why, restart) = if view.role != Role::Init && view.changed() {
+        ("definition changed", true)
+    } else if !view.probe.alive {
+        let policy = input.pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
+        ("failed liveness probe", view.role != Role::Main || policy != Some("Never"))
+    } else {
+        return None;
+    };
+    // That a sidecar starts again goes without saying.
+    let after = if restart && view.role == Role::Main { ", will be restarted" } else { "" };
+    Some((format!("{what} {} {why}{after}", view.name()), restart))
+}
+
+/// Containers that fail their probes, or whose image is another by now, are stopped to start anew.
+fn replace_unfit(views: &[View<'_>], input: &Input<'_>, progress: &mut Progress) {
+    for view in views.iter().filter(|view| view.running()) {
+        let Some((reason, restart)) = unfit(input, view) else { continue };
+        let of_probe = view.spec.liveness_probe.as_ref().filter(|_| !view.probe.alive);
+        let grace = of_probe.and_then(|probe| probe.termination_grace_period_seconds);
         let grace = grace.map_or_else(|| stop::grace_of_spec(input.pod), stop::seconds);
-        progress.actions.extend(stop::request(input, view, grace, reason));
+        progress.actions.extend(stop::request(input, view, stop::Request { grace, reason, restart }));
     }
 }
 
@@ -266,7 +283,7 @@ fn start(input: &Input<'_>, view: &View<'_>) -> Start {
     let mut restart_after = None;
     if let Life::Exited(exit) = &view.life {
         restart_after = Some(exit.finished_at);
-        let backoff = input.memory.container(view.name()).and_then(|memory| memory.restart);
+        let backoff = input.memory.of_image(view.name(), view.image()).and_then(|memory| memory.restart);
         let until = backoff.and_then(|backoff| {
             let until = backoff.until(&input.node.backoff, exit.finished_at)?;
             (input.now < until).then_some((backoff.wait, until))
@@ -275,13 +292,12 @@ fn start(input: &Input<'_>, view: &View<'_>) -> Start {
             return Start::Gated { gate: Gate::CrashLoop { wait }, look: Some(until) };
         }
     }
-    let container = view.name().to_owned();
+    let (container, image) = (view.name().to_owned(), view.image().to_owned());
     match image::gate(input, view, attempt) {
-        ImageGate::Go => Start::Now(Action::Start { container, role: view.role, attempt, restart_after }),
-        ImageGate::Pull { failed } => {
-            let image = view.spec.image.clone().unwrap_or_default();
-            Start::Now(Action::Pull { container, attempt, image, failed })
+        ImageGate::Go => {
+            Start::Now(Action::Start { container, role: view.role, attempt, image, restart_after })
         }
+        ImageGate::Pull { failed } => Start::Now(Action::Pull { container, attempt, image, failed }),
         ImageGate::Wait => Start::Wait,
         ImageGate::Failed { reason, message, look, .. } => {
             Start::Gated { gate: Gate::Image { reason, message }, look }

@@ -116,10 +116,11 @@ fn container(input: &Input<'_>, view: &View<'_>, gate: &Gate, lost: bool, idle: 
     let done = matches!(&view.life, Life::Exited(exit) if exit.success());
     ContainerStatus {
         name: view.spec.name.clone(),
-        image: view.latest.map_or_else(
-            || view.old.map_or_else(|| view.spec.image.clone().unwrap_or_default(), |old| old.image.clone()),
-            |latest| latest.image.to_string(),
-        ),
+        image: match (view.latest, view.old) {
+            (Some(latest), _) => latest.image.to_string(),
+            (None, Some(old)) if view.life != Life::New => old.image.clone(),
+            (None, _) => view.image().to_owned(),
+        },
         image_id: view.latest.map_or_else(
             || view.old.map(|old| old.image_id.clone()).unwrap_or_default(),
             |latest| latest.image_id.to_string(),

@@ -50,8 +50,18 @@ fn grace(input: &Input<'_>, why: Why) -> Duration {
     }
 }
 
+/// How a container is to be stopped.
+pub(super) struct Request {
+    pub(super) grace: Duration,
+    /// For people.
+    pub(super) reason: String,
+    /// It starts again afterwards.
+    pub(super) restart: bool,
+}
+
 /// A request to stop, unless one that ends no later was made.
-pub(super) fn request(input: &Input<'_>, view: &View<'_>, grace: Duration, reason: String) -> Option<Action> {
+pub(super) fn request(input: &Input<'_>, view: &View<'_>, how: Request) -> Option<Action> {
+    let Request { grace, reason, restart } = how;
     let latest = view.latest?;
     let made = input.memory.container(view.name()).and_then(|memory| memory.stop);
     let deadline = super::later(input.now, grace);
@@ -63,21 +73,25 @@ pub(super) fn request(input: &Input<'_>, view: &View<'_>, grace: Duration, reaso
         id: latest.id.clone(),
         attempt: latest.attempt,
         grace,
+        restart,
         reason,
     })
 }
 
 fn stop_containers(input: &Input<'_>, views: &[View<'_>], grace: Duration) -> Option<Vec<Action>> {
-    let reason = |view: &View<'_>| format!("Stopping container {}", view.name());
+    let stop = |view: &View<'_>, grace| {
+        let reason = format!("Stopping container {}", view.name());
+        request(input, view, Request { grace, reason, restart: false })
+    };
     let alive = |view: &&View<'_>| view.alive();
     let first: Vec<&View<'_>> =
         views.iter().filter(|view| view.role != Role::Sidecar).filter(alive).collect();
     if !first.is_empty() {
-        return Some(first.iter().filter_map(|view| request(input, view, grace, reason(view))).collect());
+        return Some(first.iter().filter_map(|view| stop(view, grace)).collect());
     }
     let last = views.iter().rev().filter(|view| view.role == Role::Sidecar).find(alive)?;
     let left = left(input, views).map_or(grace, |left| left.clamp(SIDECAR_GRACE, grace.max(SIDECAR_GRACE)));
-    Some(request(input, last, left, reason(last)).into_iter().collect())
+    Some(stop(last, left).into_iter().collect())
 }
 
 /// What is left of the grace that the other containers got.

@@ -4,6 +4,7 @@
 mod agent;
 mod conformance;
 mod contained;
+mod images;
 mod model;
 mod plan;
 mod properties;

@@ -109,11 +109,11 @@ impl Model {
                 };
                 self.observed.images.push((image.clone(), state));
             }
-            Action::Start { container, attempt, .. } => self.containers().push(RuntimeContainer {
+            Action::Start { container, attempt, image, .. } => self.containers().push(RuntimeContainer {
                 id: format!("{container}-{attempt}"),
                 name: container.as_str().into(),
                 attempt: *attempt,
-                image: "nginx:1".into(),
+                image: image.as_str().into(),
                 image_id: "sha256:1".into(),
                 state: ContainerState::Running { since: now },
             }),

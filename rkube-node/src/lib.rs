@@ -7,6 +7,7 @@
 //! It knows the API through a client only, and nothing of addresses: those come from a seam.
 
 pub mod agent;
+mod crowd;
 pub mod pod;
 pub mod runtime;
 #[cfg(feature = "testing")]

@@ -125,7 +125,7 @@ impl Case {
             .await
             .expect("a pull begins");
         self.until("the pull has ended", async || {
-            let state = self.runtime.image(image).await.expect("an image's state");
+            let state = self.runtime.image(&self.uid, image).await.expect("an image's state");
             (!matches!(state, ImageState::Pulling | ImageState::Absent)).then_some(state)
         })
         .await
@@ -300,7 +300,7 @@ async fn a_sandbox_ends_with_all_in_it(fixture: &impl Fixture) {
 
 async fn images_are_pulled_or_fail(fixture: &impl Fixture) {
     let case = Case::new(fixture, "u1", fixture.no_image());
-    assert_eq!(case.runtime.image(case.image()).await.expect("a state"), ImageState::Absent);
+    assert_eq!(case.runtime.image(&case.uid, case.image()).await.expect("a state"), ImageState::Absent);
     case.sandbox(0).await;
     let ImageState::Failed { error, .. } = case.pull().await else { panic!("it cannot be pulled") };
     assert!(!error.is_empty());

@@ -129,6 +129,84 @@ def roll_out_and_undo():
     kubectl("rollout", "status", "deployment/web", "--timeout=60s")
 
 
+def ops(*args, **how):
+    return kubectl("-n", "ops", *args, **how)
+
+
+def rollouts_pause_and_go_back():
+    kubectl("create", "namespace", "ops")
+    ops("create", "deployment", "web", "--image=nginx:1.27", "--replicas=3")
+    ops("rollout", "status", "deployment/web", "--timeout=60s")
+    ops("rollout", "pause", "deployment/web")
+    ops("set", "image", "deployment/web", "nginx=nginx:1.28")
+    error = ops("rollout", "status", "deployment/web", "--timeout=2s", fails=True)
+    contains(error, "timed out waiting for the condition")
+    contains(ops("rollout", "undo", "deployment/web", fails=True), "paused")
+    ops("rollout", "resume", "deployment/web")
+    contains(ops("rollout", "status", "deployment/web", "--timeout=60s"), "successfully rolled out")
+    contains(ops("rollout", "history", "deployment/web", "--revision=2"), "nginx:1.28")
+    contains(ops("rollout", "undo", "deployment/web", "--to-revision=1"), "rolled back")
+    contains(ops("rollout", "status", "deployment/web", "--timeout=60s"), "successfully rolled out")
+    contains(ops("get", "deployment", "web", "-o", "wide"), "nginx:1.27", "3/3")
+    error = ops("rollout", "undo", "deployment/web", "--to-revision=99", fails=True)
+    contains(error, "unable to find specified revision 99")
+    error = ops("scale", "deployment/web", "--replicas=2", "--current-replicas=5", fails=True)
+    contains(error, "Expected replicas to be 5, was 3")
+
+
+def nodes_are_drained_and_tainted():
+    def on(node):
+        return read("get", "pods", "-A", f"--field-selector=spec.nodeName={node}")["items"]
+
+    ops("run", "alone", "--image=busybox:1", "--overrides", '{"spec": {"nodeName": "node-1"}}')
+    ops("wait", "--for=condition=Ready", "pod/alone", "--timeout=30s")
+    contains(kubectl("drain", "node-1", fails=True), "declare no controller")
+    drain = kubectl("drain", "node-1", "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=60s")
+    contains(drain, "pod/alone evicted", "node/node-1 drained")
+    assert on("node-1") == []
+    contains(kubectl("get", "nodes"), "Ready,SchedulingDisabled")
+    kubectl("uncordon", "node-1")
+    patient = {"key": "maintenance", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2}
+    spec = {"spec": {"nodeName": "node-2", "tolerations": [patient]}}
+    ops("run", "patient", "--image=busybox:1", "--overrides", json.dumps(spec))
+    ops("wait", "--for=condition=Ready", "pod/patient", "--timeout=30s")
+    kubectl("taint", "node", "node-2", "maintenance=yes:NoExecute")
+    until("the node is empty", lambda: not on("node-2"))
+    kubectl("taint", "node", "node-2", "maintenance-")
+    ops("rollout", "status", "deployment/web", "--timeout=60s")
+
+
+def pods_change_while_they_run():
+    ops("run", "app", "--image=busybox:1")
+    ops("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
+    ops("set", "image", "pod/app", "app=busybox:2")
+
+    def restarted():
+        status = read("-n", "ops", "get", "pod", "app")["status"]["containerStatuses"][0]
+        return status["image"] == "busybox:2" and status["restartCount"] == 1 and "running" in status["state"]
+
+    until("the new image runs", restarted)
+    until("it is told", lambda: "busybox:2" in ops("get", "events", "--field-selector", "involvedObject.name=app"))
+    told = ops("describe", "pod", "app")
+    contains(told, "Container app definition changed, will be restarted", "kubelet")
+    story = ["Successfully assigned", 'Pulling image "busybox:1"', "Started container app"]
+    places = [told.index(part) for part in story]
+    assert places == sorted(places), told
+    ops("debug", "app", "--image=busybox:3", "-c", "debugger")
+
+    def debugger():
+        status = read("-n", "ops", "get", "pod", "app")["status"].get("ephemeralContainerStatuses", [])
+        return status and "running" in status[0]["state"]
+
+    until("the debugger runs", debugger)
+    spec = {"spec": {"nodeName": "node-3", "containers": [
+        {"name": "huge", "image": "busybox:1", "resources": {"requests": {"cpu": "99"}}}]}}
+    ops("run", "huge", "--image=busybox:1", "--overrides", json.dumps(spec))
+    until("the node does not take it", lambda: "OutOfcpu" in ops("get", "pod", "huge"))
+    contains(ops("delete", "pod", "app", "--force", "--grace-period=0"), "deleted")
+    kubectl("delete", "namespace", "ops", "--timeout=90s", timeout=120)
+
+
 def describe_and_explain():
     pod = read("get", "pods", "-l", "app=web")["items"][0]["metadata"]["name"]
     contains(kubectl("describe", "pod", pod), "Successfully assigned", "Conditions:", "PodScheduled", "nginx:1.27")
@@ -325,6 +403,9 @@ def main():
             apply_and_run,
             scale,
             roll_out_and_undo,
+            rollouts_pause_and_go_back,
+            nodes_are_drained_and_tainted,
+            pods_change_while_they_run,
             describe_and_explain,
             label_annotate_patch,
             watch_with_kubectl,

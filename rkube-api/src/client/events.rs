@@ -3,7 +3,14 @@
 //! Repeats of one event become a count on one object, and one source cannot flood an object with them
 //! (25 at once, then one in five minutes), as in client-go's correlator.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -57,6 +64,8 @@ pub struct EventRecorder {
     component: Arc<str>,
     /// The machine it works on, if that matters.
     host: Option<Arc<str>>,
+    /// The number in the last event's name.
+    last: Arc<AtomicI64>,
     context: Context,
 }
 
@@ -70,10 +79,9 @@ impl EventRecorder {
             seen: BTreeMap::new(),
             budgets: BTreeMap::new(),
             sweep_at: REMEMBERED,
-            names: client.context().rng.fork(&component),
         };
         client.context().spawner.spawn("event-recorder", writer.run(receiver));
-        Self { sender, component, host: None, context: client.context().clone() }
+        Self { sender, component, host: None, last: Arc::default(), context: client.context().clone() }
     }
 
     /// The same recorder for what the component does on one machine: `source.host` of its events, and the
@@ -102,7 +110,11 @@ impl EventRecorder {
         let namespace = regarding.namespace.clone().filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or_else(|| "default".into());
         let event = Event {
-            metadata: ObjectMeta { namespace: Some(namespace), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                namespace: Some(namespace),
+                name: Some(event_name(&regarding, self.number())),
+                ..ObjectMeta::default()
+            },
             involved_object: regarding,
             type_: Some(kind.as_str().into()),
             reason: Some(reason.into()),
@@ -123,6 +135,23 @@ impl EventRecorder {
             tracing::debug!(component = %self.component, reason, "too many events wait; one was dropped");
         }
     }
+
+    /// The time, or one more than the last number if that is later: names in the order of time.
+    fn number(&self) -> i64 {
+        let now = self.context.clock.timestamp().as_nanosecond();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        let next = |last: i64| Some(now.max(last.saturating_add(1)));
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
+        now.max(last.saturating_add(1))
+    }
+}
+
+/// An event's name: its object's, and when it was, so that a list by name is one by time.
+fn event_name(regarding: &ObjectReference, number: i64) -> String {
+    let mut object = regarding.name.clone().unwrap_or_default();
+    // A name has 253 bytes at most, of which the suffix takes 17; names of objects are ASCII.
+    object.truncate(object.floor_char_boundary(236));
+    format!("{object}.{number:016x}")
 }
 
 /// A reference to an object as it is now, as an event regards it.
@@ -161,6 +190,22 @@ fn subject(event: &Event) -> String {
     parts.join("/")
 }
 
+/// Writes an event under the next free name: other components tell of the same object at the same time.
+async fn create(api: &Api<Event>, mut event: Event) -> Result<Arc<Event>, ApiError> {
+    const TRIES: usize = 16;
+    for _ in 1..TRIES {
+        match api.create(&PostParams::default(), event.clone()).await {
+            Err(ApiError::AlreadyExists { .. }) => {}
+            written => return written,
+        }
+        let name = event.metadata.name.as_deref().unwrap_or_default();
+        let (_, number) = name.rsplit_once('.').unwrap_or_default();
+        let number = i64::from_str_radix(number, 16).unwrap_or_default().saturating_add(1);
+        event.metadata.name = Some(event_name(&event.involved_object, number));
+    }
+    api.create(&PostParams::default(), event).await
+}
+
 struct Known {
     namespace: String,
     name: String,
@@ -174,7 +219,6 @@ struct Writer {
     budgets: BTreeMap<String, (u32, Instant)>,
     /// How many budgets there are when those that are full again are next dropped.
     sweep_at: usize,
-    names: crate::context::Rng,
 }
 
 impl Writer {
@@ -225,19 +269,16 @@ impl Writer {
             }
         }
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let mut object = event.involved_object.name.clone().unwrap_or_default();
-        // A name has 253 bytes at most, of which the suffix takes 17; names of objects are ASCII.
-        object.truncate(object.floor_char_boundary(236));
-        let name = format!("{object}.{:016x}", self.names.next_u64());
-        event.metadata.name = Some(name.clone());
         let first: Option<Time> = event.last_timestamp.clone();
         event.first_timestamp = first;
         if self.seen.len() >= REMEMBERED {
             self.forget_oldest();
         }
-        self.seen.insert(key, Known { namespace: namespace.clone(), name, count: 1, last: Instant::now() });
-        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace);
-        api.create(&PostParams::default(), event).await.map(|_| ())
+        let api: Api<Event> = Api::namespaced(self.client.clone(), namespace.clone());
+        let created = create(&api, event).await?;
+        let name = created.metadata.name.clone().unwrap_or_default();
+        self.seen.insert(key, Known { namespace, name, count: 1, last: Instant::now() });
+        Ok(())
     }
 
     /// Drops the older half of what is remembered.

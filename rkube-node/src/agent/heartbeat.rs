@@ -2,7 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures::FutureExt;
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
@@ -21,11 +21,11 @@ use super::{
     pool::{Member, MemberState, Pool, Tick},
     template::{self, Facts},
 };
-use crate::runtime::RuntimeError;
+use crate::{crowd::Crowd, runtime::RuntimeError};
 
 /// Where the leases of nodes are.
 const LEASES: &str = "kube-node-lease";
-/// How many nodes are checked at once.
+/// How many nodes are checked at once, besides those whose runtimes keep them waiting.
 const AT_ONCE: usize = 64;
 /// When to try again what failed.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -56,12 +56,12 @@ impl Pool {
     pub(super) async fn beat(self: Arc<Self>) {
         // What runs without being in the API can be told only when the API has been seen.
         self.pod_informer.synced().await;
-        let mut beating = FuturesUnordered::new();
+        let mut beating = Crowd::new(AT_ONCE);
         loop {
             tokio::select! {
                 biased;
-                Some(()) = beating.next(), if !beating.is_empty() => {}
-                tick = self.ticks.next(), if beating.len() < AT_ONCE => beating.push(self.tick(tick)),
+                () = beating.step() => {}
+                tick = self.ticks.next(), if beating.has_room() => beating.add(self.tick(tick)),
             }
         }
     }
@@ -152,7 +152,7 @@ impl Pool {
         }
     }
 
-    fn facts<'a>(&self, member: &'a Member, health: &'a Result<(), RuntimeError>) -> Facts<'a> {
+    pub(super) fn facts<'a>(&self, member: &'a Member, health: &'a Result<(), RuntimeError>) -> Facts<'a> {
         Facts {
             name: &member.name,
             template: &member.template,

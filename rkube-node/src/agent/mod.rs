@@ -5,6 +5,7 @@
 //! one. Each node acts as its own user, `system:node:<name>`.
 
 mod addresses;
+mod admission;
 mod heartbeat;
 mod pods;
 mod pool;

@@ -5,11 +5,14 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use rkube_api::client::Change;
+use rkube_api::{client::Change, helpers::pod as podutil};
 
-use super::pool::{Member, Pool};
+use super::{
+    admission::taken,
+    pool::{Member, Pool},
+};
 use crate::{
-    pod::{Eviction, Memory},
+    pod::{Eviction, Memory, Used},
     runtime::RuntimePod,
 };
 
@@ -21,6 +24,15 @@ pub(super) struct Entry {
     pub(super) gone: bool,
     /// Absent as long as there is nothing to remember.
     memory: Option<Box<Memory>>,
+    /// The node has taken it.
+    admitted: bool,
+}
+
+impl Entry {
+    /// Whether it takes up room on its node.
+    fn counts(&self) -> bool {
+        !self.gone && !podutil::is_terminal(&self.pod) && taken(self.admitted, &self.pod)
+    }
 }
 
 /// Pods by UID.
@@ -32,8 +44,8 @@ pub(super) struct Pods(Mutex<HashMap<Arc<str>, Entry, FixedState>>);
 pub(super) enum News {
     /// The pod is new here.
     New,
-    /// It has changed.
-    Changed,
+    /// It has changed. Whether what it takes up has, too.
+    Changed { room: bool },
     /// It is known in this version, or a later one.
     Known,
 }
@@ -52,17 +64,21 @@ impl Pods {
     pub(super) fn put(&self, uid: &Arc<str>, member: &Arc<Member>, pod: &Arc<Pod>, gone: bool) -> News {
         let mut all = self.0.lock();
         let Some(entry) = all.get_mut(uid) else {
-            let entry = Entry { member: member.clone(), pod: pod.clone(), gone, memory: None };
+            let entry =
+                Entry { member: member.clone(), pod: pod.clone(), gone, memory: None, admitted: false };
             all.insert(uid.clone(), entry);
             return News::New;
         };
         let newer = version(pod) > version(&entry.pod);
-        let news = if newer || (gone && !entry.gone) { News::Changed } else { News::Known };
+        if !newer && (!gone || entry.gone) {
+            return News::Known;
+        }
+        let before = (entry.counts(), entry.pod.metadata.generation);
         entry.gone |= gone;
         if newer {
             entry.pod = pod.clone();
         }
-        news
+        News::Changed { room: before != (entry.counts(), entry.pod.metadata.generation) }
     }
 
     /// The pod as it is now: its member, its newest version, whether it is gone.
@@ -70,18 +86,31 @@ impl Pods {
         self.0.lock().get(uid).map(|entry| (entry.member.clone(), entry.pod.clone(), entry.gone))
     }
 
-    pub(super) fn mark_gone(&self, uid: &str) {
+    /// Whether its node has taken the pod.
+    pub(super) fn taken(&self, uid: &str) -> bool {
+        self.0.lock().get(uid).is_some_and(|entry| taken(entry.admitted, &entry.pod))
+    }
+
+    /// Notes that its node takes it.
+    pub(super) fn take(&self, uid: &str) {
         if let Some(entry) = self.0.lock().get_mut(uid) {
-            entry.gone = true;
+            entry.admitted = true;
         }
     }
 
-    /// Takes a newer version from a write's answer.
-    pub(super) fn refresh(&self, uid: &str, pod: Arc<Pod>) {
-        if let Some(entry) = self.0.lock().get_mut(uid)
-            && version(&pod) > version(&entry.pod)
-        {
-            entry.pod = pod;
+    /// What those of these pods that were taken use.
+    pub(super) fn used<'a>(&self, uids: impl Iterator<Item = &'a Arc<str>>) -> Used {
+        let all = self.0.lock();
+        let mut used = Used::default();
+        uids.filter_map(|uid| all.get(uid))
+            .filter(|entry| entry.counts())
+            .for_each(|entry| used.add(&entry.pod));
+        used
+    }
+
+    pub(super) fn mark_gone(&self, uid: &str) {
+        if let Some(entry) = self.0.lock().get_mut(uid) {
+            entry.gone = true;
         }
     }
 
@@ -133,6 +162,10 @@ impl Pool {
             let mut state = member.state.lock();
             if news == News::New {
                 state.pods.insert(uid.clone());
+            }
+            let of_before = news == News::New && taken(false, pod);
+            if of_before || matches!(news, News::Changed { room: true }) {
+                state.used = None;
             }
             state.running
         };

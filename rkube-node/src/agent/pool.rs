@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use super::{NodeTemplate, PodAddresses, Pressure, pods::Pods};
 use crate::{
-    pod::{BackoffPolicy, Eviction, NodeFacts},
+    pod::{BackoffPolicy, Eviction, NodeFacts, Used},
     runtime::{PodRuntime, RuntimeEvent, RuntimeInfo},
     timers::Timers,
 };
@@ -61,7 +61,9 @@ pub struct PoolConfig {
     pub status: Duration,
     /// Waits between starts of failing containers.
     pub backoff: BackoffPolicy,
-    /// How many pods are worked on at once. More are of use when a runtime's calls take long.
+    /// How long a runtime's answer is waited for, in the work on a pod; then the work is tried again later.
+    pub runtime_timeout: Duration,
+    /// How many pods are worked on at once, besides those that wait for their runtimes.
     pub workers: usize,
     /// Whether pods' events (Pulled, Started, BackOff, ...) are recorded.
     pub events: bool,
@@ -75,6 +77,7 @@ impl Default for PoolConfig {
             lease: Duration::from_secs(40),
             status: Duration::from_secs(300),
             backoff: BackoffPolicy::default(),
+            runtime_timeout: Duration::from_secs(120),
             workers: 8,
             events: true,
         }
@@ -134,6 +137,8 @@ pub(super) struct MemberState {
     pub(super) pressure: Pressure,
     /// UIDs of its pods.
     pub(super) pods: BTreeSet<Arc<str>>,
+    /// What those that it has taken use; absent: to be summed up anew.
+    pub(super) used: Option<Used>,
 }
 
 /// A timer of a node: when it was due, whose, and of which epoch.
@@ -154,7 +159,7 @@ pub(super) struct Pool {
     pub(super) queue: WorkQueue<Arc<str>>,
     pub(super) ticks: Arc<Timers<Tick>>,
     pub(super) pod_informer: Informer<Pod>,
-    node_informer: Informer<Node>,
+    pub(super) node_informer: Informer<Node>,
     agent: Arc<str>,
 }
 

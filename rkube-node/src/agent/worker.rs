@@ -3,7 +3,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodStatus};
 use rkube_api::{
     client::{Api, DeleteParams, EventKind, PostParams, reference_to},
     error::ApiError,
@@ -11,10 +11,12 @@ use rkube_api::{
 
 use super::{
     AddressError,
+    pods::News,
     pool::{Member, Pool},
 };
 use crate::{
-    pod::{Action, Input, Memory, Note, Observed, about, notes, notes_of_action, plan},
+    crowd::Crowd,
+    pod::{Action, Input, Memory, Note, Observed, about, container_of, images, notes, notes_of_action, plan},
     runtime::{ContainerRequest, ContainerState, PullRequest, RuntimeError, RuntimePod, SandboxRequest},
 };
 
@@ -41,28 +43,41 @@ enum Next {
 }
 
 impl Pool {
-    /// One worker. A panic on the way (a runtime's, say) is its pod's affair: others are worked on, and it
-    /// is tried again.
+    /// One worker: one pod at a time, besides those that wait for their runtimes.
     pub(super) async fn work(self: Arc<Self>) {
-        while let Some(uid) = self.queue.next().await {
-            match AssertUnwindSafe(self.sync(&uid)).catch_unwind().await {
-                Ok(Ok(next)) => {
-                    self.queue.forget(&uid);
-                    if let Next::After(wait) = next {
-                        self.queue.add_after(uid.clone(), wait);
-                    }
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(pod = %uid, %error, "a pod is tried again later");
-                    self.queue.add_rate_limited(uid.clone());
-                }
-                Err(_) => {
-                    tracing::error!(pod = %uid, "the work on a pod panicked");
-                    self.queue.add_rate_limited(uid.clone());
+        let mut busy = Crowd::new(1);
+        loop {
+            tokio::select! {
+                biased;
+                () = busy.step() => {}
+                uid = self.queue.next(), if busy.has_room() => match uid {
+                    Some(uid) => busy.add(self.work_on(uid)),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// Works on one pod. A panic on the way (a runtime's, say) is its pod's affair: others are worked on, and
+    /// it is tried again.
+    async fn work_on(&self, uid: Arc<str>) {
+        match AssertUnwindSafe(self.sync(&uid)).catch_unwind().await {
+            Ok(Ok(next)) => {
+                self.queue.forget(&uid);
+                if let Next::After(wait) = next {
+                    self.queue.add_after(uid.clone(), wait);
                 }
             }
-            self.queue.done(&uid);
+            Ok(Err(error)) => {
+                tracing::debug!(pod = %uid, %error, "a pod is tried again later");
+                self.queue.add_rate_limited(uid.clone());
+            }
+            Err(_) => {
+                tracing::error!(pod = %uid, "the work on a pod panicked");
+                self.queue.add_rate_limited(uid.clone());
+            }
         }
+        self.queue.done(&uid);
     }
 
     async fn sync(&self, uid: &Arc<str>) -> Result<Next, SyncError> {
@@ -73,13 +88,21 @@ impl Pool {
         next
     }
 
-    async fn rounds(&self, member: &Member, uid: &Arc<str>, memory: &mut Memory) -> Result<Next, SyncError> {
+    async fn rounds(
+        &self,
+        member: &Arc<Member>,
+        uid: &Arc<str>,
+        memory: &mut Memory,
+    ) -> Result<Next, SyncError> {
         for _ in 0..ROUNDS {
             if !member.running() {
                 return Ok(Next::Rest);
             }
             let Some((_, pod, gone)) = self.pods.look(uid) else { return Ok(Next::Rest) };
-            let observed = observe(member, uid, &pod, gone).await?;
+            if !gone && let Err(rejection) = self.admit(member, uid, &pod) {
+                memory.rejection.get_or_insert(rejection);
+            }
+            let observed = self.observe(member, uid, &pod, gone).await?;
             let now = self.context.clock.timestamp();
             let plan =
                 plan(&Input { pod: &pod, gone, observed: &observed, memory, node: &member.facts, now });
@@ -113,6 +136,13 @@ impl Pool {
         Ok(Next::After(Duration::ZERO))
     }
 
+    /// Takes a newer version of a pod from a write's answer.
+    fn refresh(&self, member: &Arc<Member>, uid: &Arc<str>, pod: &Arc<Pod>) {
+        if self.pods.put(uid, member, pod, false) == (News::Changed { room: true }) {
+            member.state.lock().used = None;
+        }
+    }
+
     /// Nothing is left of a pod.
     fn forget(&self, member: &Member, uid: &Arc<str>) {
         self.addresses.release(&member.name, uid);
@@ -123,8 +153,8 @@ impl Pool {
     /// Writes the status if there is news. `false`: the pod has changed meanwhile and was read anew.
     async fn report(
         &self,
-        member: &Member,
-        uid: &str,
+        member: &Arc<Member>,
+        uid: &Arc<str>,
         pod: &Arc<Pod>,
         status: &PodStatus,
     ) -> Result<bool, SyncError> {
@@ -138,13 +168,15 @@ impl Pool {
             Ok(written) => {
                 let old = pod.status.clone().unwrap_or_default();
                 self.tell(member, pod, || notes(pod, &old, status));
-                self.pods.refresh(uid, written);
+                self.refresh(member, uid, &written);
                 Ok(true)
             }
             Err(ApiError::Conflict { .. }) => {
                 let name = pod.metadata.name.as_deref().unwrap_or_default();
                 match api.get_opt(name).await? {
-                    Some(newer) if newer.metadata.uid == pod.metadata.uid => self.pods.refresh(uid, newer),
+                    Some(newer) if newer.metadata.uid == pod.metadata.uid => {
+                        self.refresh(member, uid, &newer)
+                    }
                     _ => self.pods.mark_gone(uid),
                 }
                 Ok(false)
@@ -157,6 +189,42 @@ impl Pool {
         }
     }
 
+    /// Asks the runtime what the plan needs to know.
+    async fn observe(
+        &self,
+        member: &Member,
+        uid: &str,
+        pod: &Pod,
+        gone: bool,
+    ) -> Result<Observed, RuntimeError> {
+        let found = self.answer(member.runtime.pod(uid)).await?;
+        let mut observed = Observed::default();
+        if !gone {
+            for image in missing_images(pod, found.as_ref()) {
+                let state = self.answer(member.runtime.image(uid, image)).await?;
+                observed.images.push((image.to_owned(), state));
+            }
+        }
+        if let (Some(probes), Some(found)) = (&member.info.capabilities.probes, &found) {
+            for container in &found.containers {
+                if matches!(container.state, ContainerState::Running { .. }) {
+                    observed.probes.push((container.name.clone(), probes.probe(uid, container)));
+                }
+            }
+        }
+        observed.pod = found;
+        Ok(observed)
+    }
+
+    /// An answer of a runtime, if it comes in time.
+    async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<T, RuntimeError>>,
+    ) -> Result<T, RuntimeError> {
+        let limit = self.config.runtime_timeout;
+        tokio::time::timeout(limit, call).await.unwrap_or(Err(RuntimeError::TimedOut))
+    }
+
     fn pod_api(&self, member: &Member, pod: &Pod) -> Api<Pod> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         Api::namespaced(self.client_of(member), namespace)
@@ -164,7 +232,7 @@ impl Pool {
 
     async fn act(
         &self,
-        member: &Member,
+        member: &Arc<Member>,
         uid: &Arc<str>,
         pod: &Arc<Pod>,
         action: &Action,
@@ -173,23 +241,27 @@ impl Pool {
         match action {
             Action::RunSandbox { attempt } => {
                 let ips = self.addresses_of(member, uid, pod)?;
-                runtime.run_sandbox(SandboxRequest { pod, uid, attempt: *attempt, ips: &ips }).await?;
+                let request = SandboxRequest { pod, uid, attempt: *attempt, ips: &ips };
+                self.answer(runtime.run_sandbox(request)).await?;
             }
-            Action::Pull { image, .. } => runtime.pull_image(PullRequest { pod, uid, image }).await?,
+            Action::Pull { image, .. } => {
+                self.answer(runtime.pull_image(PullRequest { pod, uid, image })).await?
+            }
             Action::Start { container, role, attempt, .. } => {
-                if let Some(container) = container_of(pod, container) {
+                let container = pod.spec.as_ref().and_then(|spec| container_of(spec, container));
+                if let Some(container) = container.as_deref() {
                     let request = ContainerRequest { pod, uid, container, role: *role, attempt: *attempt };
-                    runtime.start_container(request).await?;
+                    self.answer(runtime.start_container(request)).await?;
                 }
             }
-            Action::Stop { id, grace, .. } => runtime.stop_container(uid, id, *grace).await?,
-            Action::RemoveContainer { id } => runtime.remove_container(uid, id).await?,
+            Action::Stop { id, grace, .. } => self.answer(runtime.stop_container(uid, id, *grace)).await?,
+            Action::RemoveContainer { id } => self.answer(runtime.remove_container(uid, id)).await?,
             Action::StopSandbox => {
-                runtime.stop_sandbox(uid).await?;
+                self.answer(runtime.stop_sandbox(uid)).await?;
                 self.addresses.release(&member.name, uid);
             }
             Action::RemovePod => {
-                runtime.remove_pod(uid).await?;
+                self.answer(runtime.remove_pod(uid)).await?;
                 self.addresses.release(&member.name, uid);
             }
             Action::DeleteObject => self.delete(member, uid, pod).await?,
@@ -211,12 +283,12 @@ impl Pool {
     }
 
     /// Deletes the object, which waited for its containers to end.
-    async fn delete(&self, member: &Member, uid: &str, pod: &Pod) -> Result<(), ApiError> {
+    async fn delete(&self, member: &Arc<Member>, uid: &Arc<str>, pod: &Pod) -> Result<(), ApiError> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        match self.pod_api(member, pod).delete(name, &DeleteParams::now().uid(uid)).await {
+        match self.pod_api(member, pod).delete(name, &DeleteParams::now().uid(&**uid)).await {
             // Finalizers hold it.
             Ok(Some(left)) if left.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty()) => {
-                self.pods.refresh(uid, left);
+                self.refresh(member, uid, &left);
             }
             // Gone; or the name belongs to another pod by now, so this one is gone too.
             Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => self.pods.mark_gone(uid),
@@ -251,54 +323,24 @@ impl Pool {
         self.tell(member, pod, || vec![note]);
     }
 
-    fn tell(&self, member: &Member, pod: &Pod, notes: impl FnOnce() -> Vec<Note>) {
+    pub(super) fn tell(&self, member: &Member, pod: &Pod, notes: impl FnOnce() -> Vec<Note>) {
         let Some(recorder) = &self.recorder else { return };
         let recorder = recorder.on_host(member.name.clone());
         for Note { kind, reason, text, part } in notes() {
             let regarding = ObjectReference { field_path: part, ..reference_to(pod) };
-            recorder.record_reference(regarding, kind, reason, "", text);
+            recorder.record_reference(regarding, kind, &reason, "", text);
         }
     }
-}
-
-fn container_of<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
-    let spec = pod.spec.as_ref()?;
-    spec.init_containers.iter().flatten().chain(&spec.containers).find(|container| container.name == name)
-}
-
-/// Asks the runtime what the plan needs to know.
-async fn observe(member: &Member, uid: &str, pod: &Pod, gone: bool) -> Result<Observed, RuntimeError> {
-    let found = member.runtime.pod(uid).await?;
-    let mut observed = Observed::default();
-    if !gone {
-        for image in missing_images(pod, found.as_ref()) {
-            let state = member.runtime.image(image).await?;
-            observed.images.push((image.to_owned(), state));
-        }
-    }
-    if let (Some(probes), Some(found)) = (&member.info.capabilities.probes, &found) {
-        for container in &found.containers {
-            if matches!(container.state, ContainerState::Running { .. }) {
-                observed.probes.push((container.name.clone(), probes.probe(uid, container)));
-            }
-        }
-    }
-    observed.pod = found;
-    Ok(observed)
 }
 
 /// The images of containers that do not run.
 fn missing_images<'a>(pod: &'a Pod, found: Option<&RuntimePod>) -> Vec<&'a str> {
-    let Some(spec) = &pod.spec else { return Vec::new() };
     let runs = |name: &str| {
         let latest = found.and_then(|found| found.latest(name));
         latest.is_some_and(|latest| !matches!(latest.state, ContainerState::Exited(_)))
     };
-    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let mut images: Vec<&str> = all
-        .filter(|container| !runs(&container.name))
-        .filter_map(|container| container.image.as_deref())
-        .collect();
+    let all = pod.spec.iter().flat_map(images);
+    let mut images: Vec<&str> = all.filter(|(name, _)| !runs(name)).map(|(_, image)| image).collect();
     images.sort_unstable();
     images.dedup();
     images

@@ -1,5 +1,7 @@
 //! What is worth telling people: the events of a pod, with the kubelet's reasons.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use rkube_api::client::EventKind;
 
@@ -11,7 +13,7 @@ pub struct Note {
     /// Normal or Warning.
     pub kind: EventKind,
     /// `Pulling`, `Started`, `BackOff`, ...
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// The sentence.
     pub text: String,
     /// The part of the pod that it is about, `spec.containers{name}`; absent: the pod as a whole.
@@ -19,8 +21,8 @@ pub struct Note {
 }
 
 impl Note {
-    pub(crate) fn of_pod(kind: EventKind, reason: &'static str, text: String) -> Self {
-        Self { kind, reason, text, part: None }
+    pub(crate) fn of_pod(kind: EventKind, reason: impl Into<Cow<'static, str>>, text: String) -> Self {
+        Self { kind, reason: reason.into(), text, part: None }
     }
 }
 
@@ -74,16 +76,20 @@ pub(crate) fn of_action(pod: &Pod, action: &Action, memory: &Memory) -> Vec<Note
 }
 
 fn image_of<'a>(pod: &'a Pod, container: &str) -> &'a str {
-    let Some(spec) = &pod.spec else { return "" };
-    let mut all = spec.init_containers.iter().flatten().chain(&spec.containers);
-    all.find(|one| one.name == container).and_then(|one| one.image.as_deref()).unwrap_or_default()
+    let mut all = pod.spec.iter().flat_map(super::images);
+    all.find(|(name, _)| *name == container).map(|(_, image)| image).unwrap_or_default()
 }
 
 /// What the change of a status is worth telling.
 pub fn notes(pod: &Pod, old: &PodStatus, new: &PodStatus) -> Vec<Note> {
     let all = |status| {
-        let PodStatus { init_container_statuses, container_statuses, .. }: &PodStatus = status;
-        init_container_statuses.iter().flatten().chain(container_statuses.iter().flatten())
+        let PodStatus {
+            init_container_statuses: inits,
+            container_statuses: mains,
+            ephemeral_container_statuses: ephemeral,
+            ..
+        }: &PodStatus = status;
+        inits.iter().chain(mains).chain(ephemeral).flatten()
     };
     let mut notes = Vec::new();
     for container in all(new) {

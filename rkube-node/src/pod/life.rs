@@ -47,6 +47,11 @@ impl View<'_> {
         matches!(self.life, Life::Created | Life::Running { .. })
     }
 
+    /// Init container or sidecar.
+    pub(super) fn initial(&self) -> bool {
+        matches!(self.role, Role::Init | Role::Sidecar)
+    }
+
     pub(super) fn running(&self) -> bool {
         matches!(self.life, Life::Running { .. })
     }
@@ -155,11 +160,14 @@ fn view<'a>(input: &Input<'a>, spec: &'a Container, role: Role, olds: &'a [Conta
 }
 
 /// The pod's containers: init containers and sidecars first, each group in the order of the spec.
-pub(super) fn views<'a>(input: &Input<'a>) -> Vec<View<'a>> {
+/// `ephemeral` are the ephemeral containers as containers; they come last.
+pub(super) fn views<'a>(input: &Input<'a>, ephemeral: &'a [Container]) -> Vec<View<'a>> {
     let Some(spec) = &input.pod.spec else { return Vec::new() };
     let status = input.pod.status.as_ref();
     let inits_reported =
         status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+    let ephemeral_reported =
+        status.and_then(|status| status.ephemeral_container_statuses.as_deref()).unwrap_or_default();
     let mains_reported = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
     let inits = spec.init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
@@ -167,5 +175,7 @@ pub(super) fn views<'a>(input: &Input<'a>) -> Vec<View<'a>> {
         view(input, container, role, inits_reported)
     });
     let mains = spec.containers.iter().map(|container| view(input, container, Role::Main, mains_reported));
-    inits.chain(mains).collect()
+    let ephemeral =
+        ephemeral.iter().map(|container| view(input, container, Role::Ephemeral, ephemeral_reported));
+    inits.chain(mains).chain(ephemeral).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Action;
+use super::{Action, Rejection};
 
 /// How long to wait between starts of a container that keeps ending, or pulls that keep failing.
 /// Kubernetes': 10 s, doubled up to 5 minutes, forgotten after twice that.
@@ -116,6 +116,8 @@ pub struct Memory {
     pub containers: Vec<ContainerMemory>,
     /// Set when the agent evicts it.
     pub eviction: Option<Eviction>,
+    /// Set when the node does not take it.
+    pub rejection: Option<Rejection>,
 }
 
 impl Memory {

@@ -4,7 +4,9 @@
 //! Semantics: the pod lifecycle page of Kubernetes' documentation; KEP-753 (sidecars), KEP-3329 (final
 //! phase of a deleted pod), KEP-5307 (restart rules of a container).
 
+mod admit;
 mod conditions;
+mod containers;
 mod events;
 mod image;
 mod life;
@@ -18,6 +20,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
+pub use admit::{Rejection, Used, admit};
+pub(crate) use containers::{find as container_of, images};
 pub use events::{Note, notes};
 pub(crate) use events::{about, of_action as notes_of_action};
 pub(crate) use memory::later;

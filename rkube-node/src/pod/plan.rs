@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Action, Input, Plan,
+    Action, Input, Plan, containers,
     image::{self, ImageGate},
     later,
     life::{self, Life, View},
@@ -33,6 +33,8 @@ pub(super) enum Why {
     Deadline,
     /// The agent evicts it.
     Evicted,
+    /// The node has not taken it.
+    Rejected,
     /// Its containers have ended and are not started again.
     Finished { failed: bool },
 }
@@ -90,7 +92,8 @@ impl Progress {
 /// assert_eq!(plan.status.phase.as_deref(), Some("Pending"));
 /// ```
 pub fn plan(input: &Input<'_>) -> Plan {
-    let views = life::views(input);
+    let ephemeral = input.pod.spec.as_ref().map(containers::ephemeral).unwrap_or_default();
+    let views = life::views(input, &ephemeral);
     let mut progress = progress(input, &views);
     let course = course(input, &progress);
     let mut finished = false;
@@ -113,6 +116,9 @@ fn course(input: &Input<'_>, progress: &Progress) -> Course {
     }
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return Course::Stop(Why::Reported);
+    }
+    if input.memory.rejection.is_some() {
+        return Course::Stop(Why::Rejected);
     }
     if input.memory.eviction.is_some() {
         return Course::Stop(Why::Evicted);
@@ -143,7 +149,7 @@ fn progress(input: &Input<'_>, views: &[View<'_>]) -> Progress {
     let begun = views.iter().any(|view| view.role == Role::Main && view.life != Life::New);
     let mut wanted: Vec<usize> = Vec::new();
     progress.initialized = true;
-    for (index, view) in views.iter().enumerate().filter(|(_, view)| view.role != Role::Main) {
+    for (index, view) in views.iter().enumerate().filter(|(_, view)| view.initial()) {
         match init(input, view, begun) {
             Init::Done => {}
             Init::Start { and_go_on } => {
@@ -163,6 +169,11 @@ fn progress(input: &Input<'_>, views: &[View<'_>]) -> Progress {
                 break;
             }
         }
+    }
+    if input.observed.pod.as_ref().is_some_and(|pod| pod.ready()) {
+        // They start whether the pod is initialized or not, once.
+        let new = |(_, view): &(usize, &View<'_>)| view.role == Role::Ephemeral && view.life == Life::New;
+        wanted.extend(views.iter().enumerate().filter(new).map(|(index, _)| index));
     }
     if progress.initialized {
         mains(input, views, &mut wanted, &mut progress);
@@ -233,7 +244,7 @@ fn unfit(input: &Input<'_>, view: &View<'_>) -> Option<(String, bool)> {
 
 /// Containers that fail their probes, or whose image is another by now, are stopped to start anew.
 fn replace_unfit(views: &[View<'_>], input: &Input<'_>, progress: &mut Progress) {
-    for view in views.iter().filter(|view| view.running()) {
+    for view in views.iter().filter(|view| view.running() && view.role != Role::Ephemeral) {
         let Some((reason, restart)) = unfit(input, view) else { continue };
         let of_probe = view.spec.liveness_probe.as_ref().filter(|_| !view.probe.alive);
         let grace = of_probe.and_then(|probe| probe.termination_grace_period_seconds);

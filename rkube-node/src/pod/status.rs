@@ -129,8 +129,12 @@ fn container(input: &Input<'_>, view: &View<'_>, gate: &Gate, lost: bool, idle: 
             .latest
             .map(|latest| id(input, latest))
             .or_else(|| view.old.and_then(|old| old.container_id.clone())),
-        ready: if view.role == Role::Init { done } else { running && view.probe.started && view.probe.ready },
-        started: Some(running && view.probe.started),
+        ready: match view.role {
+            Role::Init => done,
+            Role::Main | Role::Sidecar => running && view.probe.started && view.probe.ready,
+            Role::Ephemeral => false,
+        },
+        started: (view.role != Role::Ephemeral).then_some(running && view.probe.started),
         restart_count: i32::try_from(view.attempt()).unwrap_or(i32::MAX),
         state: Some(state),
         last_state: last_state.filter(|last| *last != ContainerState::default()),
@@ -181,16 +185,19 @@ pub(super) fn status(
     course: Course,
 ) -> PodStatus {
     let mut status = input.pod.status.clone().unwrap_or_default();
+    if never_here(input, course, &mut status) {
+        return status;
+    }
     let phase = phase(input, views, progress, course);
     let ended = matches!(course, Course::Stop(_)) && stop::ended(views);
     if ended && let Course::Stop(why) = course {
         reason(input, why, &mut status);
     }
     let lost = ended && !matches!(course, Course::Stop(Why::Finished { .. } | Why::Reported));
-    let inits = views.iter().any(|view| view.role != Role::Main);
+    let inits = views.iter().any(View::initial);
     let idle = if inits { "PodInitializing" } else { "ContainerCreating" };
-    let of = |wanted: fn(Role) -> bool| -> Option<Vec<ContainerStatus>> {
-        let chosen = views.iter().enumerate().filter(|(_, view)| wanted(view.role));
+    let of = |wanted: fn(&View<'_>) -> bool| -> Option<Vec<ContainerStatus>> {
+        let chosen = views.iter().enumerate().filter(|(_, view)| wanted(view));
         let all: Vec<_> = chosen
             .map(|(at, view)| {
                 let gate = progress.gates.get(at).unwrap_or(&Gate::Open);
@@ -199,8 +206,9 @@ pub(super) fn status(
             .collect();
         (!all.is_empty()).then_some(all)
     };
-    status.init_container_statuses = of(|role| role != Role::Main);
-    status.container_statuses = of(|role| role == Role::Main);
+    status.init_container_statuses = of(|view| view.initial());
+    status.container_statuses = of(|view| view.role == Role::Main);
+    status.ephemeral_container_statuses = of(|view| view.role == Role::Ephemeral);
     status.phase = Some(phase.to_owned());
     status.start_time.get_or_insert_with(|| time(input.now));
     status.observed_generation = input.pod.metadata.generation.or(status.observed_generation);
@@ -216,6 +224,25 @@ pub(super) fn status(
     }
     conditions::set(input, progress.initialized, &mut status);
     status
+}
+
+/// The status of a pod that the node has not taken, or that had ended before it came: there is nothing of
+/// it to tell but that.
+fn never_here(input: &Input<'_>, course: Course, status: &mut PodStatus) -> bool {
+    match (course, &input.memory.rejection) {
+        (Course::Stop(Why::Rejected), Some(rejection)) => {
+            status.phase = Some("Failed".into());
+            status.reason = Some(rejection.reason.clone());
+            status.message = Some(format!("Pod was rejected: {}", rejection.message));
+            status.start_time.get_or_insert_with(|| time(input.now));
+            status.observed_generation = input.pod.metadata.generation.or(status.observed_generation);
+            true
+        }
+        (Course::Stop(Why::Reported), _) => {
+            status.container_statuses.is_none() && input.observed.pod.is_none()
+        }
+        _ => false,
+    }
 }
 
 fn reason(input: &Input<'_>, why: Why, status: &mut PodStatus) {

@@ -43,7 +43,7 @@ fn grace(input: &Input<'_>, why: Why) -> Duration {
             asked.unwrap_or_else(|| grace_of_spec(input.pod))
         }
         Why::Gone | Why::Deleted | Why::Reported => of_deletion.unwrap_or_else(|| grace_of_spec(input.pod)),
-        Why::Deadline | Why::Finished { .. } => {
+        Why::Deadline | Why::Rejected | Why::Finished { .. } => {
             let own = grace_of_spec(input.pod);
             of_deletion.map_or(own, |asked| asked.min(own))
         }

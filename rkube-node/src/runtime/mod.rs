@@ -39,6 +39,9 @@ pub enum RuntimeError {
         /// Why.
         message: String,
     },
+    /// It has not answered in time; what it does still is not known.
+    #[error("rpc error: code = DeadlineExceeded desc = context deadline exceeded")]
+    TimedOut,
     /// The operation failed.
     #[error("{message}")]
     Failed {
@@ -96,6 +99,8 @@ pub enum Role {
     Sidecar,
     /// One of `spec.containers`.
     Main,
+    /// Added for debugging to a pod that runs; never started again, and the pod's state is not its.
+    Ephemeral,
 }
 
 /// An image to pull.
@@ -235,10 +240,10 @@ pub trait PodRuntime: Send + Sync + 'static {
     /// Removes the pod's sandbox and containers, stopping them first if need be.
     async fn remove_pod(&self, uid: &str) -> Result<(), RuntimeError>;
 
-    /// What it knows of an image.
-    async fn image(&self, image: &str) -> Result<ImageState, RuntimeError>;
+    /// What it knows of an image, as far as the pod `uid` may use it: pods have their own pulls and secrets.
+    async fn image(&self, uid: &str, image: &str) -> Result<ImageState, RuntimeError>;
 
-    /// Begins to pull an image, even if it is there; joins a pull that is under way.
+    /// Begins to pull an image, even if it is there; joins a pull for this pod that is under way.
     async fn pull_image(&self, request: PullRequest<'_>) -> Result<(), RuntimeError>;
 
     /// Creates a container in the pod's ready sandbox and begins to start it.

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Event, Node};
 use parking_lot::Mutex;
+use rkube_api::client::{Api, ListParams};
 use rkube_node::{
     agent::NodeConfig,
     runtime::{
@@ -31,6 +32,8 @@ struct Buggy {
     health: Mutex<Health>,
     /// Work on the pod of this UID panics.
     panics_on: Mutex<Option<String>>,
+    /// Sandboxes are asked for and never come.
+    hangs: Mutex<bool>,
 }
 
 #[async_trait]
@@ -62,6 +65,10 @@ impl PodRuntime for Buggy {
     }
 
     async fn run_sandbox(&self, request: SandboxRequest<'_>) -> Result<(), RuntimeError> {
+        let hangs = *self.hangs.lock();
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         self.inner.run_sandbox(request).await
     }
 
@@ -73,8 +80,8 @@ impl PodRuntime for Buggy {
         self.inner.remove_pod(uid).await
     }
 
-    async fn image(&self, image: &str) -> Result<ImageState, RuntimeError> {
-        self.inner.image(image).await
+    async fn image(&self, uid: &str, image: &str) -> Result<ImageState, RuntimeError> {
+        self.inner.image(uid, image).await
     }
 
     async fn pull_image(&self, request: PullRequest<'_>) -> Result<(), RuntimeError> {
@@ -97,19 +104,25 @@ impl PodRuntime for Buggy {
 /// A world of one sound node and one, `buggy`, whose runtime can be told to fail.
 async fn world() -> (World, Arc<Buggy>) {
     let world = World::new(1).await;
+    let runtime = buggy(&world, "buggy");
+    world.until("ready", async || world.ready("buggy").await).await;
+    (world, runtime)
+}
+
+fn buggy(world: &World, name: &str) -> Arc<Buggy> {
     let runtime = Arc::new(Buggy {
-        inner: world.sim.node("buggy"),
+        inner: world.sim.node(name),
         health: Mutex::default(),
         panics_on: Mutex::default(),
+        hangs: Mutex::default(),
     });
     world.pool.add([NodeConfig {
-        name: "buggy".into(),
+        name: name.into(),
         template: Default::default(),
         ips: vec!["172.16.1.1".parse().unwrap()],
         runtime: runtime.clone(),
     }]);
-    world.until("ready", async || world.ready("buggy").await).await;
-    (world, runtime)
+    runtime
 }
 
 async fn why_not_ready(world: &World) -> String {
@@ -155,4 +168,47 @@ async fn a_panic_in_the_work_on_a_pod_harms_that_pod_only() {
     }
     *runtime.panics_on.lock() = None;
     world.until_phase("bad", "Gone").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_hang_hold_no_other_pod_and_are_given_up() {
+    let (world, runtime) = world().await;
+    *runtime.hangs.lock() = true;
+    // More than there are workers.
+    for number in 0..30 {
+        world.pod(&format!("stuck-{number}"), "buggy", "default", json!({})).await;
+    }
+    let start = tokio::time::Instant::now();
+    world.pod("sound", "node-0", "default", json!({})).await;
+    world.until_phase("sound", "Running").await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    tokio::time::sleep(Duration::from_secs(130)).await;
+    let events: Api<Event> = Api::namespaced(world.client.clone(), "default");
+    let all =
+        events.list(&ListParams::default().fields("reason=FailedCreatePodSandBox")).await.unwrap().items;
+    let stuck: std::collections::BTreeSet<_> = all.iter().map(|one| &one.involved_object.name).collect();
+    assert_eq!(stuck.len(), 30);
+    let text =
+        "Failed to create pod sandbox: rpc error: code = DeadlineExceeded desc = context deadline exceeded";
+    assert!(all.iter().all(|event| event.message.as_deref() == Some(text)), "{all:?}");
+    *runtime.hangs.lock() = false;
+    for number in 0..30 {
+        world.until_phase(&format!("stuck-{number}"), "Running").await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_number_of_hung_health_checks_stops_no_other_node() {
+    let world = World::new(1).await;
+    let runtimes: Vec<_> = (0..200).map(|number| buggy(&world, &format!("buggy-{number}"))).collect();
+    world.until("ready", async || world.ready("buggy-199").await).await;
+    runtimes.iter().for_each(|runtime| *runtime.health.lock() = Health::Hangs);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for name in ["node-0", "buggy-0", "buggy-199"] {
+        for _ in 0..4 {
+            let before = world.lease(name).await;
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            assert_ne!(world.lease(name).await, before, "{name} renews its lease");
+        }
+    }
 }

@@ -143,6 +143,56 @@ async fn a_running_pod_takes_a_new_image_and_its_events_say_so() {
         assert_eq!((source.component.as_deref(), source.host.as_deref()), (Some("kubelet"), Some("node-0")));
         assert_eq!(event.reporting_instance.as_deref(), Some("node-0"));
     }
+    let reasons: Vec<&str> = all.iter().filter_map(|event| event.reason.as_deref()).collect();
+    let started = ["Pulling", "Pulled", "Created", "Started"];
+    // What is told again in the same words is counted.
+    let again = ["Killing", "Pulling", "Pulled"];
+    assert_eq!(reasons, [&started[..], &again[..]].concat(), "listed in the order of time");
     let pulled = all.iter().filter(|event| event.reason.as_deref() == Some("Pulled")).count();
     assert_eq!(pulled, 2, "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_error_holds_as_long_as_it_is_set() {
+    let world = World::new(1).await;
+    world.pod("good", "node-0", "default", json!({})).await;
+    world.until_phase("good", "Running").await;
+    // The node has the image, by another pod's pull.
+    world.pod("bad", "node-0", "image-error", json!({})).await;
+    world.until("ErrImagePull", async || world.waiting("bad").await == "ErrImagePull").await;
+    world.until("back-off", async || world.waiting("bad").await == "ImagePullBackOff").await;
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    assert!(["ErrImagePull", "ImagePullBackOff"].contains(&&*world.waiting("bad").await));
+    let all = events(&world).await;
+    let tries: i32 = all
+        .iter()
+        .filter(|one| one.reason.as_deref() == Some("Pulling"))
+        .filter(|one| one.involved_object.name.as_deref() == Some("bad"))
+        .filter_map(|one| one.count)
+        .sum();
+    assert_eq!(tries, 8, "after 0, 10, 30, 70, 150, 310, 610 and 910 seconds");
+    let mut pod = Pod::clone(&*world.get("bad").await.unwrap());
+    pod.metadata.annotations = None;
+    world.pods().update(&PostParams::default(), pod).await.unwrap();
+    world.until_phase("bad", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_can_be_had_ends_an_image_error() {
+    let world = World::new(1).await;
+    let behaviour = json!({"pull": {"fail": "always", "images": ["bad:"]}}).to_string();
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": "a", "annotations": {"sim.rkube.dev/behaviour": behaviour}},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "c", "image": "bad:1"}]},
+    }));
+    world.pods().create(&PostParams::default(), pod.unwrap()).await.unwrap();
+    world.until("back-off", async || world.waiting("a").await == "ImagePullBackOff").await;
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    let mut pod = Pod::clone(&*world.get("a").await.unwrap());
+    set_image(&mut pod, "good:1");
+    world.pods().update(&PostParams::default(), pod).await.unwrap();
+    let start = tokio::time::Instant::now();
+    world.until_phase("a", "Running").await;
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert_eq!(world.container("a").await.restart_count, 0);
 }

@@ -113,10 +113,20 @@ impl Fail {
 pub struct Pull {
     /// How long it takes.
     pub time: Delay,
-    /// Which pulls of an image on a node fail.
+    /// Which images this is about: those that begin with one of these; none: all.
+    pub images: Vec<String>,
+    /// Which of a pod's pulls of an image fail. What another pod has pulled is of no use to it then.
     pub fail: Fail,
     /// What a failure says; empty: that the image was not found.
     pub error: String,
+}
+
+impl Pull {
+    /// Whether the pull of an image after so many others of it fails.
+    pub fn fails(&self, image: &str, earlier: u32) -> bool {
+        let concerned = self.images.is_empty() || self.images.iter().any(|start| image.starts_with(start));
+        concerned && self.fail.fails(earlier)
+    }
 }
 
 /// One run of a container.
@@ -204,7 +214,7 @@ impl Behaviour {
         match (self.containers.get(name), role) {
             (Some(own), _) => own,
             (None, Role::Init) => &self.init,
-            (None, Role::Main | Role::Sidecar) => &self.main,
+            (None, Role::Main | Role::Sidecar | Role::Ephemeral) => &self.main,
         }
     }
 
@@ -240,7 +250,7 @@ impl Rule {
 ///
 /// Profiles that are always there, unless replaced: `default` (runs until stopped), `complete` (ends well
 /// after a second), `fail` (exit code 1 after a second, also the crash loop of a pod that restarts),
-/// `image-error` (no image can be pulled), `unready` (runs, never ready).
+/// `image-error` (no image can be had as long as the pod says so), `unready` (runs, never ready).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Profiles {

@@ -31,7 +31,7 @@ enum Due {
     /// The container's next step: it runs, is ready, or ends.
     Container { node: Arc<SimNode>, uid: Arc<str>, id: u64, step: container::Step },
     /// A pull has ended.
-    Pulled { node: Arc<SimNode>, image: Arc<str>, boot: u32 },
+    Pulled { node: Arc<SimNode>, uid: Arc<str>, image: Arc<str>, boot: u32 },
 }
 
 /// A simulated runtime for many nodes. Clones share it.
@@ -100,7 +100,7 @@ impl Driver {
                 loop {
                     match timers.next().await {
                         Due::Container { node, uid, id, step } => node.step(&uid, id, step),
-                        Due::Pulled { node, image, boot } => node.pulled(&image, boot),
+                        Due::Pulled { node, uid, image, boot } => node.pulled(&uid, &image, boot),
                     }
                 }
             });

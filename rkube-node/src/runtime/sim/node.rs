@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    Behaviour, Driver, Due,
+    Behaviour, Driver, Due, Fail,
     container::{Scene, SimContainer, Step, hash, image_id, long_id, short_id},
 };
 use crate::runtime::{
@@ -28,7 +28,10 @@ pub struct SimNode {
 #[derive(Default)]
 struct State {
     pods: BTreeMap<Arc<str>, SimPod>,
-    images: BTreeMap<Arc<str>, SimImage>,
+    /// What is on the disk, and since when.
+    images: BTreeMap<Arc<str>, Timestamp>,
+    /// By pod and image: pulls under way or failed, and those of pods that are to fail.
+    pulls: BTreeMap<Arc<str>, BTreeMap<Arc<str>, SimPull>>,
     sink: Option<EventSink>,
     off: bool,
     /// Counts power cycles, so that timers from before one do nothing.
@@ -51,12 +54,23 @@ struct SimSandbox {
     ips: SmallVec<[IpAddr; 1]>,
 }
 
-struct SimImage {
-    state: ImageState,
-    pulls: u32,
-    /// What the pull under way will come to, and who waits for it.
-    outcome: Result<(), Arc<str>>,
-    waiting: Vec<Arc<str>>,
+#[derive(Default)]
+struct SimPull {
+    tries: u32,
+    state: PullState,
+}
+
+#[derive(Default)]
+enum PullState {
+    /// It will come to this.
+    UnderWay(Result<(), Arc<str>>),
+    Failed {
+        error: Arc<str>,
+        at: Timestamp,
+    },
+    /// It is over, and the image on the disk.
+    #[default]
+    Over,
 }
 
 impl std::fmt::Debug for SimNode {
@@ -104,13 +118,15 @@ impl SimNode {
         state.off = true;
         state.boot += 1;
         let now = self.now();
-        let State { pods, images, .. } = &mut *state;
+        let State { pods, pulls, .. } = &mut *state;
         for (uid, pod) in pods.iter_mut() {
             pod.sandbox.ready = false;
             self.kill_all(uid, pod, now);
         }
         // A pull that was under way left nothing behind; what is on the disk stays.
-        images.retain(|_, image| !matches!(image.state, ImageState::Pulling));
+        for pulls in pulls.values_mut() {
+            pulls.retain(|_, pull| !matches!(pull.state, PullState::UnderWay(_)));
+        }
     }
 
     /// Puts the power back: exited containers and images are still there.
@@ -186,19 +202,15 @@ impl SimNode {
     }
 
     /// A pull has ended.
-    pub(super) fn pulled(&self, name: &str, boot: u32) {
-        let waiting = {
+    pub(super) fn pulled(&self, uid: &Arc<str>, image: &Arc<str>, boot: u32) {
+        {
             let mut state = self.state.lock();
             if state.boot != boot {
                 return;
             }
-            let Some(image) = state.images.get_mut(name) else { return };
-            image.end(name, self.now());
-            std::mem::take(&mut image.waiting)
-        };
-        for uid in waiting {
-            self.tell(RuntimeEvent::Pod(uid));
+            state.end_pull(uid, image, self.now());
         }
+        self.tell(RuntimeEvent::Pod(uid.clone()));
     }
 
     /// Runs `act` on a pod, if the power is on.
@@ -221,20 +233,49 @@ impl State {
         }
         Ok(())
     }
-}
 
-impl SimImage {
-    fn end(&mut self, name: &str, now: Timestamp) {
-        self.pulls += 1;
-        self.state = match &self.outcome {
-            Ok(()) => ImageState::Present { id: image_id(name), at: now },
-            Err(error) => ImageState::Failed { error: error.clone(), at: now },
-        };
+    fn end_pull(&mut self, uid: &str, image: &Arc<str>, now: Timestamp) {
+        let Some(pulls) = self.pulls.get_mut(uid) else { return };
+        let Some(pull) = pulls.get_mut(image) else { return };
+        let PullState::UnderWay(outcome) = std::mem::take(&mut pull.state) else { return };
+        pull.tries += 1;
+        match outcome {
+            Ok(()) => {
+                self.images.insert(image.clone(), now);
+            }
+            Err(error) => pull.state = PullState::Failed { error, at: now },
+        }
+        // How often it was tried matters only where tries fail.
+        let fails = self.pods.get(uid).is_some_and(|pod| pod.behaviour.pull.fail != Fail::Never);
+        if !fails && matches!(pull.state, PullState::Over) {
+            pulls.remove(image);
+            if pulls.is_empty() {
+                self.pulls.remove(uid);
+            }
+        }
+    }
+
+    /// An image as a pod sees it.
+    fn image(&self, uid: &str, image: &str) -> ImageState {
+        let pull = self.pulls.get(uid).and_then(|pulls| pulls.get(image));
+        match pull.map(|pull| &pull.state) {
+            Some(PullState::UnderWay(_)) => return ImageState::Pulling,
+            Some(PullState::Failed { error, at }) => {
+                return ImageState::Failed { error: error.clone(), at: *at };
+            }
+            Some(PullState::Over) | None => {}
+        }
+        // To a pod whose pulls fail, it is not there until one of them has not failed.
+        let barred = || self.pods.get(uid).is_some_and(|pod| pod.behaviour.pull.fails(image, 0));
+        match self.images.get(image) {
+            Some(at) if pull.is_some() || !barred() => ImageState::Present { id: image_id(image), at: *at },
+            _ => ImageState::Absent,
+        }
     }
 }
 
 fn pull_outcome(behaviour: &Behaviour, earlier: u32, image: &str) -> Result<(), Arc<str>> {
-    if !behaviour.pull.fail.fails(earlier) {
+    if !behaviour.pull.fails(image, earlier) {
         return Ok(());
     }
     Err(match behaviour.pull.error.as_str() {
@@ -348,45 +389,37 @@ impl PodRuntime for SimNode {
         let mut state = self.state.lock();
         state.powered()?;
         state.pods.remove(uid);
+        state.pulls.remove(uid);
         Ok(())
     }
 
-    async fn image(&self, image: &str) -> Result<ImageState, RuntimeError> {
+    async fn image(&self, uid: &str, image: &str) -> Result<ImageState, RuntimeError> {
         let state = self.state.lock();
         state.powered()?;
-        Ok(state.images.get(image).map(|image| image.state.clone()).unwrap_or_default())
+        Ok(state.image(uid, image))
     }
 
     async fn pull_image(&self, request: PullRequest<'_>) -> Result<(), RuntimeError> {
         let behaviour = self.driver.profiles.of(request.pod)?;
-        let name = self.driver.intern(request.image);
-        let now = self.now();
+        let (uid, image) = (request.uid, self.driver.intern(request.image));
         let mut state = self.state.lock();
         state.powered()?;
         let boot = state.boot;
-        let image = state.images.entry(name.clone()).or_insert_with(|| SimImage {
-            state: ImageState::Absent,
-            pulls: 0,
-            outcome: Ok(()),
-            waiting: Vec::new(),
-        });
-        if image.state == ImageState::Pulling {
-            if !image.waiting.contains(request.uid) {
-                image.waiting.push(request.uid.clone());
-            }
+        let pull = state.pulls.entry(uid.clone()).or_default().entry(image.clone()).or_default();
+        if matches!(pull.state, PullState::UnderWay(_)) {
             return Ok(());
         }
-        let occasion = || format!("{}/{name}/{}", self.name, image.pulls);
+        let occasion = || format!("{uid}/{image}/{}", pull.tries);
         let wait = behaviour.pull.time.draw(&self.driver.context.rng, occasion);
-        image.outcome = pull_outcome(&behaviour, image.pulls, &name);
-        if wait.is_zero() {
-            image.end(&name, now);
-            return Ok(());
+        pull.state = PullState::UnderWay(pull_outcome(&behaviour, pull.tries, &image));
+        if let Some(pod) = state.pods.get_mut(uid) {
+            // What the pod says now counts, not what it said when it began.
+            pod.behaviour = behaviour;
         }
-        image.state = ImageState::Pulling;
-        image.waiting = vec![request.uid.clone()];
-        if let Some(node) = self.me.upgrade() {
-            self.driver.after(wait, Due::Pulled { node, image: name, boot });
+        if wait.is_zero() {
+            state.end_pull(uid, &image, self.now());
+        } else if let Some(node) = self.me.upgrade() {
+            self.driver.after(wait, Due::Pulled { node, uid: uid.clone(), image, boot });
         }
         Ok(())
     }

@@ -113,6 +113,19 @@ pub(crate) fn index_by_node(cache: &Cache<Pod>) {
     cache.add_index(NODE_INDEX, |pod: &Pod| pods::node_name(pod).map(str::to_owned).into_iter().collect());
 }
 
+/// The pod with the condition that tells why it is ended before its time (KEP-3329); `None` if it has it
+/// already.
+pub(crate) fn disrupted(pod: &Pod, reason: &str, message: &str, now: &Time) -> Option<Pod> {
+    let condition = PodCondition {
+        type_: "DisruptionTarget".into(),
+        status: "True".into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        ..PodCondition::default()
+    };
+    with_condition(pod, condition, now)
+}
+
 /// The pod with a condition set; `None` if it has it already.
 pub(crate) fn with_condition(pod: &Pod, condition: PodCondition, now: &Time) -> Option<Pod> {
     let mut pod = pod.clone();

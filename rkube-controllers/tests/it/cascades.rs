@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicBool, Ordering::SeqCst},
+    atomic::{AtomicBool, AtomicU32, Ordering::SeqCst},
 };
 
 use async_trait::async_trait;
@@ -176,4 +176,41 @@ async fn what_is_set_free_at_the_last_moment_stays() {
     until("the collector has come for it", async || rescuer.came.load(SeqCst)).await;
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(world.get::<ConfigMap>("child").await.is_some());
+}
+
+/// Changes the object `child` each time somebody is about to delete it, so often.
+#[derive(Default)]
+struct Restless {
+    client: OnceLock<Client>,
+    changes: AtomicU32,
+}
+
+#[async_trait]
+impl Authorizer for Restless {
+    async fn allows(&self, attributes: &Attributes<'_>) -> bool {
+        if let (Action::Resource { verb: Verb::Delete, target }, Some(client)) =
+            (attributes.action, self.client.get())
+            && target.name.as_deref() == Some("child")
+            && let change @ 0..14 = self.changes.fetch_add(1, SeqCst)
+        {
+            let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
+            let news = Patch::Merge(json!({"data": {"change": change.to_string()}}));
+            maps.patch("child", &PatchParams::default(), &news).await.unwrap();
+        }
+        FixedTable.allows(attributes).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_all_the_time_goes_soon_all_the_same() {
+    let restless = Arc::new(Restless::default());
+    let world = World::interrupted_by(restless.clone()).await;
+    restless.client.set(world.client.clone()).unwrap();
+    let owner = world.create(map("owner", "default", &[])).await;
+    world.create(map("child", "default", &[&owner])).await;
+    world.api::<ConfigMap>().delete("owner", &DeleteParams::default()).await.unwrap();
+    until("the collector has come for it", async || restless.changes.load(SeqCst) > 0).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(world.get::<ConfigMap>("child").await.is_none());
+    assert_eq!(restless.changes.load(SeqCst), 15);
 }

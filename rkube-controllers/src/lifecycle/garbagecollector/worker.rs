@@ -1,6 +1,6 @@
 //! Acts on what the graph points out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::ObjectReference,
@@ -20,6 +20,9 @@ use super::{
     graph::{Node, Task},
     plan::{self, Action, Owner},
 };
+
+/// When to look again at an object that was changed while it was looked at.
+const SOON: Duration = Duration::from_millis(10);
 
 pub(super) struct Worker {
     pub(super) client: Client,
@@ -48,6 +51,12 @@ impl Worker {
             drop(settled);
             match result {
                 Ok(()) => self.shared.queue.forget(&task),
+                // Somebody else was quicker. That is no failure: what changes all the time goes as soon as
+                // anything else.
+                Err(Failure::Api(ApiError::Conflict { .. })) => {
+                    self.shared.queue.forget(&task);
+                    self.shared.queue.add_after(task.clone(), SOON);
+                }
                 Err(error) => {
                     tracing::debug!(?task, %error, "tried again");
                     self.shared.queue.add_rate_limited(task.clone());

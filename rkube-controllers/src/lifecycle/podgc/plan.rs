@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
-    apimachinery::pkg::apis::meta::v1::Time,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Time};
 
 use crate::facts;
 
@@ -38,14 +35,8 @@ fn failed(pod: &Pod, now: &Time) -> Option<Action> {
     if facts::is_finished(pod) {
         return None;
     }
-    let condition = PodCondition {
-        type_: "DisruptionTarget".into(),
-        status: "True".into(),
-        reason: Some("DeletionByPodGC".into()),
-        message: Some("PodGC: node no longer exists".into()),
-        ..PodCondition::default()
-    };
-    let mut pod = facts::with_condition(pod, condition, now).unwrap_or_else(|| pod.clone());
+    let told = facts::disrupted(pod, "DeletionByPodGC", "PodGC: node no longer exists", now);
+    let mut pod = told.unwrap_or_else(|| pod.clone());
     pod.status.get_or_insert_default().phase = Some("Failed".into());
     Some(Action::Fail(Box::new(pod)))
 }

@@ -3,7 +3,7 @@
 pub mod plan;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Node, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use rkube_api::{
     client::{
         Api, Cache, Client, DeleteParams, EventKind, EventRecorder, Informers, ObjectKey, PostParams,
@@ -83,14 +83,8 @@ impl Reconciler {
         self.recorder.record(pod, EventKind::Normal, "TaintManagerEviction", "Evict", note);
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &*key.namespace);
         let now = self.client.context().clock.now();
-        let disruption = PodCondition {
-            type_: "DisruptionTarget".into(),
-            status: "True".into(),
-            reason: Some("DeletionByTaintManager".into()),
-            message: Some("Taint manager: deleting due to NoExecute taint".into()),
-            ..PodCondition::default()
-        };
-        if let Some(marked) = facts::with_condition(pod, disruption, &now) {
+        let why = "Taint manager: deleting due to NoExecute taint";
+        if let Some(marked) = facts::disrupted(pod, "DeletionByTaintManager", why, &now) {
             match api.update_status(&PostParams::default(), marked).await {
                 Ok(_) | Err(ApiError::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),

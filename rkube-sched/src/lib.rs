@@ -38,8 +38,8 @@ pub mod matching;
 pub mod plugins;
 pub mod queue;
 pub mod snapshot;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use allocation::ResourceSpec;
 pub use driver::{Config, Scheduler};

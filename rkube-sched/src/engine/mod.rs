@@ -160,6 +160,17 @@ impl<'a> Engine<'a> {
         Outcome { decision, state }
     }
 
+    /// The nodes that fit, with the total score of each; none if a plugin refuses or fails.
+    pub fn totals(&self, pod: &PodInfo, profile: &Profile) -> Vec<(NodeId, i64)> {
+        let mut state = CycleState::default();
+        let found = self.feasible(pod, profile, &mut state).ok();
+        let totals = found.and_then(|nodes| {
+            let totals = self.score(pod, profile, &mut state, &nodes).ok()?;
+            Some(nodes.into_iter().zip(totals).collect())
+        });
+        totals.unwrap_or_default()
+    }
+
     /// The nodes that pass PreFilter and Filter.
     fn feasible<'p>(
         &self,

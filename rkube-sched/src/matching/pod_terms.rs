@@ -41,7 +41,7 @@ pub fn with_match_keys(
 }
 
 /// One term: which pods it means, and within what part of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodTerm {
     selector: LabelSelector,
     namespaces: BTreeSet<Box<str>>,

@@ -23,6 +23,8 @@ mod interner;
 mod log;
 mod pod;
 mod requests;
+mod tally;
+mod topology;
 mod view;
 
 use std::{
@@ -35,6 +37,8 @@ use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use rkube_api::meta::Quantity;
 
+use self::tally::Tallies;
+
 pub use columns::{Column, Columns};
 pub(crate) use content::images;
 pub use images::{Image, Images};
@@ -43,6 +47,9 @@ pub use log::{Dirty, DirtyLog};
 pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
 pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, MOST, Requests, is_extended, is_scalar};
 pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
+pub(crate) use tally::{Count, Sums};
+pub(crate) use topology::EACH_NODE;
+pub use topology::Topology;
 pub use view::{NodeSet, NodeView, Overlay};
 
 /// A node's number in a snapshot: its row in every column. A removed node's number goes to a later one.
@@ -141,6 +148,7 @@ pub struct Snapshot {
     free_entries: Vec<u32>,
     log: DirtyLog,
     lineage: Lineage,
+    tallies: Tallies,
 }
 
 /// Tells a snapshot from its clones, whose logs go on differently.

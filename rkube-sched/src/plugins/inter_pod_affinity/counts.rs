@@ -1,52 +1,51 @@
 //! How many pods count in each part of the cluster.
 
-use std::{collections::HashMap, sync::Arc};
-
-use foldhash::fast::FixedState;
-
-use crate::snapshot::{LabelId, NodeView, Snapshot};
-
-/// Numbers by part of the cluster: a label key and its value.
-pub(super) type ByLabel = HashMap<LabelId, i64, FixedState>;
-
-/// The node's part for a topology key's number.
-pub(super) fn part_of(node: NodeView<'_>, key: Option<u32>) -> Option<LabelId> {
-    let (key, labels) = (key?, node.label_ids());
-    labels.binary_search_by_key(&key, |label| label.key).ok().map(|place| labels[place])
-}
-
-/// The number of a topology key, if any node has it.
-pub(super) fn key_of(snapshot: &Snapshot, topology_key: &str) -> Option<u32> {
-    snapshot.label_keys().find(topology_key)
-}
+use crate::snapshot::{Count, NodeId, NodeView, Snapshot, Sums};
 
 /// Counts before the cycle, and what a what-if run has moved since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counts {
-    before: Arc<ByLabel>,
-    moved: Vec<(LabelId, i64)>,
+    sums: Vec<Sums>,
+    /// By label's place and part.
+    moved: Vec<(usize, usize, i64)>,
 }
 
 impl Counts {
-    pub(super) fn new(before: ByLabel) -> Self {
-        Self { before: Arc::new(before), moved: Vec::new() }
+    pub(super) fn new(count: &impl Count, snapshot: &Snapshot) -> Self {
+        Self { sums: snapshot.tally(count), moved: Vec::new() }
     }
 
-    pub(super) fn shift(&mut self, part: LabelId, by: i64) {
-        self.moved.push((part, by));
+    /// The place of a label's counts.
+    pub(super) fn place(&mut self, key: &str, snapshot: &Snapshot) -> usize {
+        self.sums.iter().position(|sums| *sums.key == *key).unwrap_or_else(|| {
+            self.sums.push(Sums::none(key, snapshot.topology(key)));
+            self.sums.len() - 1
+        })
     }
 
-    pub(super) fn at(&self, part: LabelId) -> i64 {
-        let moved = self.moved.iter().filter(|(at, _)| *at == part).map(|(_, by)| by);
-        self.before.get(&part).copied().unwrap_or(0) + moved.sum::<i64>()
-    }
-
-    /// Whether nothing counts anywhere.
-    pub(super) fn is_empty(&self) -> bool {
-        if self.moved.is_empty() {
-            return self.before.is_empty();
+    pub(super) fn shift(&mut self, key: &str, node: NodeView<'_>, by: i64) {
+        let place = self.place(key, node.snapshot());
+        if let Some(part) = self.sums[place].topology.of(node.id()) {
+            self.moved.push((place, part, by));
         }
-        let elsewhere = self.before.keys().any(|part| self.moved.iter().all(|(at, _)| at != part));
-        !elsewhere && self.moved.iter().all(|(part, _)| self.at(*part) == 0)
+    }
+
+    /// How much counts in the node's part; `None` if it is in none.
+    pub(super) fn at(&self, place: usize, node: NodeId) -> Option<i64> {
+        let sums = &self.sums[place];
+        let part = sums.topology.of(node)?;
+        let moved = self.moved.iter().filter(|(of, at, _)| (*of, *at) == (place, part));
+        Some(sums.at(part) + moved.map(|(.., by)| by).sum::<i64>())
+    }
+
+    /// Whether anything counts in a part of the node's.
+    pub(super) fn any_at(&self, node: NodeId) -> bool {
+        (0..self.sums.len()).any(|place| self.at(place, node).is_some_and(|count| count > 0))
+    }
+
+    /// Whether nothing counts anywhere, where nothing counts for less than nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        let moved: i64 = self.moved.iter().map(|(.., by)| by).sum();
+        self.sums.iter().map(|sums| sums.total).sum::<i64>() + moved == 0
     }
 }

@@ -1,169 +1,152 @@
 //! What must be, and what must not.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    InterPodAffinity, REFUSED_BY_AFFINITY, REFUSED_BY_ANTI_AFFINITY, REFUSED_BY_OTHERS,
-    counts::{ByLabel, Counts, key_of, part_of},
+    InterPodAffinity, REFUSED_BY_AFFINITY, REFUSED_BY_ANTI_AFFINITY, REFUSED_BY_OTHERS, counts::Counts,
 };
 use crate::{
+    engine::Candidates,
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
     matching::PodTerm,
-    snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{Count, NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
-type Labels = std::collections::BTreeMap<String, String>;
+type Labels = BTreeMap<String, String>;
 
-/// Required terms of the pod to place, with the numbers of their topology keys.
-#[derive(Debug)]
-struct Terms(Vec<(PodTerm, Option<u32>)>);
+/// Pods that all terms of affinity mean, once a term.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Company(Vec<PodTerm>);
 
-impl Terms {
-    fn new(terms: Vec<PodTerm>, snapshot: &Snapshot) -> Self {
-        let with_key = |term: PodTerm| {
-            let key = key_of(snapshot, term.topology_key());
-            (term, key)
-        };
-        Self(terms.into_iter().map(with_key).collect())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
+impl Company {
     /// Whether a pod is meant by all of them, and there are any.
-    fn all_mean(&self, pod: &PlacedPod) -> bool {
-        !self.is_empty() && self.0.iter().all(|(term, _)| term.means(pod))
+    fn means(&self, pod: &PlacedPod) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|term| term.means(pod))
+    }
+}
+
+impl Count for Company {
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+        if self.means(pod) {
+            self.0.iter().for_each(|term| tell(term.topology_key(), 1));
+        }
+    }
+}
+
+/// Pods that a term of anti-affinity means.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Unwanted(Vec<PodTerm>);
+
+impl Count for Unwanted {
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+        let meant = self.0.iter().filter(|term| term.means(pod));
+        meant.for_each(|term| tell(term.topology_key(), 1));
+    }
+}
+
+/// Terms of anti-affinity of pods there that mean the pod to place.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Unwelcome {
+    namespace: String,
+    labels: Labels,
+    namespace_labels: Option<Labels>,
+}
+
+impl Count for Unwelcome {
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+        let terms = pod.terms.iter().flat_map(|terms| &terms.required_anti_affinity);
+        let means =
+            |term: &&PodTerm| term.matches(&self.namespace, &self.labels, self.namespace_labels.as_ref());
+        terms.filter(means).for_each(|term| tell(term.topology_key(), 1));
+    }
+
+    fn only_with_terms(&self) -> bool {
+        true
     }
 }
 
 /// What a cycle knows of the pod to place.
-#[derive(Debug)]
 struct Incoming {
-    affinity: Terms,
-    anti_affinity: Terms,
+    company: Company,
+    unwanted: Unwanted,
+    unwelcome: Unwelcome,
+    /// Where the counts are of each term of affinity.
+    places: Vec<usize>,
     /// Whether it would be company for itself: the first of its kind may go anywhere.
     suits_itself: bool,
-    namespace_labels: Option<Labels>,
 }
 
 #[derive(Clone)]
 struct FilterState {
     incoming: Arc<Incoming>,
-    /// Pods that all terms of affinity mean, once a term.
     company: Counts,
-    /// Pods that a term of anti-affinity means.
     unwanted: Counts,
-    /// Terms of anti-affinity of pods there that mean the pod to place.
     unwelcome: Counts,
-}
-
-/// Tells of each part of the cluster in which a pod on `node` counts.
-fn company(
-    terms: &Terms,
-    pod: &PlacedPod,
-    node: NodeView<'_>,
-    mut tell: impl FnMut(crate::snapshot::LabelId),
-) {
-    if terms.all_mean(pod) {
-        terms.0.iter().filter_map(|(_, key)| part_of(node, *key)).for_each(&mut tell);
-    }
-}
-
-fn unwanted(
-    terms: &Terms,
-    pod: &PlacedPod,
-    node: NodeView<'_>,
-    mut tell: impl FnMut(crate::snapshot::LabelId),
-) {
-    let meant = terms.0.iter().filter(|(term, _)| term.means(pod));
-    meant.filter_map(|(_, key)| part_of(node, *key)).for_each(&mut tell);
-}
-
-fn unwelcome(
-    incoming: &Incoming,
-    pod: &PodInfo,
-    there: &PlacedPod,
-    node: NodeView<'_>,
-    mut tell: impl FnMut(crate::snapshot::LabelId),
-) {
-    let terms = there.terms.iter().flat_map(|terms| &terms.required_anti_affinity);
-    let labels = incoming.namespace_labels.as_ref();
-    let meant = terms.filter(|term| term.matches(&pod.key.namespace, pod.labels(), labels));
-    let keys = meant.map(|term| key_of(node.snapshot(), term.topology_key()));
-    keys.filter_map(|key| part_of(node, key)).for_each(&mut tell);
 }
 
 impl InterPodAffinity {
     fn filter_state(&self, pod: &PodInfo, snapshot: &Snapshot) -> Option<FilterState> {
         let namespace = self.namespaces.get("", &pod.key.namespace);
-        let terms = pod.terms.as_deref();
-        let of = |terms: Option<&Vec<PodTerm>>| {
-            Terms::new(self.resolved(terms.map_or(&[][..], Vec::as_slice)), snapshot)
-        };
-        let mut incoming = Incoming {
-            affinity: of(terms.map(|terms| &terms.required_affinity)),
-            anti_affinity: of(terms.map(|terms| &terms.required_anti_affinity)),
-            suits_itself: false,
+        let unwelcome = Unwelcome {
+            namespace: pod.key.namespace.clone(),
+            labels: pod.labels().clone(),
             namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()),
         };
-        incoming.suits_itself =
-            !incoming.affinity.is_empty() && incoming.affinity.all_mean(&PlacedPod::from(pod));
-
-        let mut counts = [(); 3].map(|()| ByLabel::default());
-        let add = |counts: &mut ByLabel, part| *counts.entry(part).or_default() += 1;
-        for node in snapshot.nodes_with_anti_affinity() {
-            for there in node.pods() {
-                unwelcome(&incoming, pod, there, node, |part| add(&mut counts[2], part));
-            }
-        }
-        let demands = !incoming.affinity.is_empty() || !incoming.anti_affinity.is_empty();
-        if counts[2].is_empty() && !demands {
+        let none = || Some(Counts::default());
+        let kept_away = snapshot.nodes_with_anti_affinity().next().map(|_| Counts::new(&unwelcome, snapshot));
+        let kept_away = kept_away.or_else(none)?;
+        let terms = pod.terms.as_deref();
+        let of = |terms: Option<&Vec<PodTerm>>| self.resolved(terms.map_or(&[][..], Vec::as_slice));
+        let company = Company(of(terms.map(|terms| &terms.required_affinity)));
+        let unwanted = Unwanted(of(terms.map(|terms| &terms.required_anti_affinity)));
+        if kept_away.is_empty() && company.0.is_empty() && unwanted.0.is_empty() {
             return None;
         }
-        if demands {
-            for node in snapshot.nodes().iter().map(|&id| snapshot.view(id)) {
-                for there in node.pods() {
-                    company(&incoming.affinity, there, node, |part| add(&mut counts[0], part));
-                    unwanted(&incoming.anti_affinity, there, node, |part| add(&mut counts[1], part));
-                }
-            }
-        }
-        let [company, unwanted, unwelcome] = counts.map(Counts::new);
-        Some(FilterState { incoming: Arc::new(incoming), company, unwanted, unwelcome })
+        let mut there = if company.0.is_empty() { none()? } else { Counts::new(&company, snapshot) };
+        let incoming = Incoming {
+            places: company.0.iter().map(|term| there.place(term.topology_key(), snapshot)).collect(),
+            suits_itself: company.means(&PlacedPod::from(pod)),
+            company,
+            unwelcome,
+            unwanted,
+        };
+        let apart =
+            if incoming.unwanted.0.is_empty() { none()? } else { Counts::new(&incoming.unwanted, snapshot) };
+        Some(FilterState {
+            incoming: Arc::new(incoming),
+            company: there,
+            unwanted: apart,
+            unwelcome: kept_away,
+        })
     }
 }
 
 impl FilterState {
-    fn check(&self, node: NodeView<'_>) -> Status {
+    fn refusal(&self, node: NodeId) -> Option<Status> {
         if !self.has_company(node) {
-            return Status::unresolvable(REFUSED_BY_AFFINITY);
+            return Some(Status::unresolvable(REFUSED_BY_AFFINITY));
         }
-        let mut keys = self.incoming.anti_affinity.0.iter().filter_map(|(_, key)| part_of(node, *key));
-        if keys.any(|part| self.unwanted.at(part) > 0) {
-            return Status::unschedulable(REFUSED_BY_ANTI_AFFINITY);
+        if self.unwanted.any_at(node) {
+            return Some(Status::unschedulable(REFUSED_BY_ANTI_AFFINITY));
         }
-        if !self.unwelcome.is_empty() && node.label_ids().iter().any(|part| self.unwelcome.at(*part) > 0) {
-            return Status::unschedulable(REFUSED_BY_OTHERS);
-        }
-        Status::success()
+        self.unwelcome.any_at(node).then(|| Status::unschedulable(REFUSED_BY_OTHERS))
     }
 
-    fn has_company(&self, node: NodeView<'_>) -> bool {
+    fn has_company(&self, node: NodeId) -> bool {
         let mut everywhere = true;
-        for (_, key) in &self.incoming.affinity.0 {
+        for &place in &self.incoming.places {
             // Every topology label must be there.
-            let Some(part) = part_of(node, *key) else { return false };
-            everywhere &= self.company.at(part) > 0;
+            let Some(count) = self.company.at(place, node) else { return false };
+            everywhere &= count > 0;
         }
-        everywhere || (self.company.is_empty() && self.incoming.suits_itself)
+        everywhere || (self.incoming.suits_itself && self.company.is_empty())
     }
 
-    fn shift(&mut self, pod: &PodInfo, moved: &PlacedPod, node: NodeView<'_>, by: i64) {
+    fn shift(&mut self, moved: &PlacedPod, node: NodeView<'_>, by: i64) {
         let incoming = self.incoming.clone();
-        company(&incoming.affinity, moved, node, |part| self.company.shift(part, by));
-        unwanted(&incoming.anti_affinity, moved, node, |part| self.unwanted.shift(part, by));
-        unwelcome(&incoming, pod, moved, node, |part| self.unwelcome.shift(part, by));
+        incoming.company.tell(moved, &mut |key, count| self.company.shift(key, node, by * count));
+        incoming.unwanted.tell(moved, &mut |key, count| self.unwanted.shift(key, node, by * count));
+        incoming.unwelcome.tell(moved, &mut |key, count| self.unwelcome.shift(key, node, by * count));
     }
 }
 
@@ -185,13 +168,13 @@ impl PreFilterExtensions for InterPodAffinity {
     fn shift(
         &self,
         state: &mut CycleState,
-        pod: &PodInfo,
+        _: &PodInfo,
         moved: &PlacedPod,
         node: NodeView<'_>,
         by: i64,
     ) -> Status {
         if let Some(state) = state.modify::<FilterState>() {
-            state.shift(pod, moved, node, by);
+            state.shift(moved, node, by);
         }
         Status::success()
     }
@@ -200,6 +183,15 @@ impl PreFilterExtensions for InterPodAffinity {
 impl Filter for InterPodAffinity {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
         let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
-        prepared.map_or_else(Status::success, |prepared| prepared.check(node))
+        prepared.and_then(|prepared| prepared.refusal(node.id())).unwrap_or_default()
+    }
+
+    fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        if let Some(prepared) = state.read_or(|| self.filter_state(pod, nodes.snapshot())) {
+            nodes.retain_where(
+                |id| prepared.refusal(id).is_none(),
+                |node| prepared.refusal(node.id()).unwrap_or_default(),
+            );
+        }
     }
 }

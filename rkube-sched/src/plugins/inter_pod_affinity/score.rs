@@ -1,103 +1,111 @@
 //! What would be nice.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use super::{
-    InterPodAffinity,
-    counts::{ByLabel, key_of, part_of},
-};
+use super::InterPodAffinity;
 use crate::{
     framework::{CycleState, MAX_NODE_SCORE, PreScore, Score, Status},
     matching::{PodTerm, PodTerms},
-    snapshot::{NodeSet, NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{Count, NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Sums},
 };
+
+type Labels = BTreeMap<String, String>;
+
+/// What pods there are worth to the pod to place: by its own terms, and by theirs.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Worth {
+    /// Its terms, and what each is worth.
+    wishes: Vec<(PodTerm, i64)>,
+    /// What it is worth that a pod there demands its company.
+    hard: i64,
+    namespace: String,
+    labels: Labels,
+    namespace_labels: Option<Labels>,
+}
+
+/// What the terms of a pod there are worth to the pod to place.
+fn offers(terms: &PodTerms, hard: i64) -> impl Iterator<Item = (&PodTerm, i64)> {
+    let required = terms.required_affinity.iter().filter(move |_| hard > 0).map(move |term| (term, hard));
+    required.chain(preferences(terms))
+}
+
+fn preferences(terms: &PodTerms) -> impl Iterator<Item = (&PodTerm, i64)> {
+    let towards = terms.preferred_affinity.iter().map(|(term, weight)| (term, *weight));
+    towards.chain(terms.preferred_anti_affinity.iter().map(|(term, weight)| (term, -*weight)))
+}
+
+impl Count for Worth {
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+        let meant = self.wishes.iter().filter(|(term, _)| term.means(pod));
+        meant.for_each(|(term, worth)| tell(term.topology_key(), *worth));
+        let Some(terms) = &pod.terms else { return };
+        for (term, worth) in offers(terms, self.hard) {
+            if term.matches(&self.namespace, &self.labels, self.namespace_labels.as_ref()) {
+                tell(term.topology_key(), worth);
+            }
+        }
+    }
+
+    fn only_with_terms(&self) -> bool {
+        self.wishes.is_empty()
+    }
+}
 
 /// How much each part of the cluster is liked.
 #[derive(Clone)]
-struct Liked(Arc<ByLabel>);
+struct Liked(Vec<Sums>);
 
-/// A term of the pod to place: its topology key's number, and what it is worth.
-struct Wish {
-    term: PodTerm,
-    key: Option<u32>,
-    worth: i64,
+impl Liked {
+    fn score(&self, node: NodeId) -> i64 {
+        self.0.iter().filter_map(|sums| Some(sums.at(sums.topology.of(node)?))).sum()
+    }
 }
 
 impl InterPodAffinity {
-    fn wishes(&self, terms: Option<&PodTerms>, snapshot: &Snapshot) -> Vec<Wish> {
-        let Some(terms) = terms else { return Vec::new() };
-        let towards = terms.preferred_affinity.iter().map(|(term, weight)| (term, *weight));
-        let away = terms.preferred_anti_affinity.iter().map(|(term, weight)| (term, -*weight));
-        let wish = |(term, worth): (&PodTerm, i64)| Wish {
-            term: term.resolved(&self.namespaces),
-            key: key_of(snapshot, term.topology_key()),
-            worth,
-        };
-        towards.chain(away).map(wish).collect()
-    }
-
-    /// What the terms of a pod there are worth to the pod to place: term and worth.
-    fn offers<'t>(&self, there: &'t PlacedPod) -> impl Iterator<Item = (&'t PodTerm, i64)> + use<'t> {
-        let hard = self.args.hard_pod_affinity_weight;
-        let terms = there.terms.iter().map(|terms| &**terms);
-        terms.flat_map(move |terms: &'t PodTerms| {
-            let required =
-                terms.required_affinity.iter().filter(move |_| hard > 0).map(move |term| (term, hard));
-            let preferred = terms.preferred_affinity.iter().map(|(term, weight)| (term, *weight));
-            let against = terms.preferred_anti_affinity.iter().map(|(term, weight)| (term, -*weight));
-            required.chain(preferred).chain(against)
-        })
-    }
-
-    fn liked(&self, pod: &PodInfo, wishes: &[Wish], snapshot: &Snapshot) -> ByLabel {
-        let namespace = self.namespaces.get("", &pod.key.namespace);
-        let namespace_labels = namespace.as_ref().and_then(|namespace| namespace.metadata.labels.as_ref());
-        let mut liked = ByLabel::default();
-        let mut visit = |node: NodeView<'_>| {
-            for there in node.pods() {
-                for wish in wishes.iter().filter(|wish| wish.term.means(there)) {
-                    if let Some(part) = part_of(node, wish.key) {
-                        *liked.entry(part).or_default() += wish.worth;
-                    }
-                }
-                for (term, worth) in self.offers(there) {
-                    if term.matches(&pod.key.namespace, pod.labels(), namespace_labels)
-                        && let Some(part) = part_of(node, key_of(snapshot, term.topology_key()))
-                    {
-                        *liked.entry(part).or_default() += worth;
-                    }
-                }
-            }
-        };
-        if wishes.is_empty() {
-            snapshot.nodes_with_terms().for_each(&mut visit);
-        } else {
-            snapshot.nodes().iter().map(|&id| snapshot.view(id)).for_each(&mut visit);
+    fn worth(&self, pod: &PodInfo) -> Option<Worth> {
+        let resolved = |(term, worth): (&PodTerm, i64)| (term.resolved(&self.namespaces), worth);
+        let wishes: Vec<_> = pod.terms.iter().flat_map(|terms| preferences(terms)).map(resolved).collect();
+        if wishes.is_empty() && self.args.ignore_preferred_terms_of_existing_pods {
+            return None;
         }
-        liked
+        let namespace = self.namespaces.get("", &pod.key.namespace);
+        Some(Worth {
+            wishes,
+            hard: self.args.hard_pod_affinity_weight,
+            namespace: pod.key.namespace.clone(),
+            labels: pod.labels().clone(),
+            namespace_labels: namespace.and_then(|namespace| namespace.metadata.labels.clone()),
+        })
     }
 }
 
 impl PreScore for InterPodAffinity {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: NodeSet<'_>) -> Status {
-        let snapshot = nodes.snapshot();
-        let wishes = self.wishes(pod.terms.as_deref(), snapshot);
-        if wishes.is_empty() && self.args.ignore_preferred_terms_of_existing_pods {
+        let Some(worth) = self.worth(pod) else { return Status::skip() };
+        if worth.only_with_terms() && nodes.snapshot().nodes_with_terms().next().is_none() {
             return Status::skip();
         }
-        let liked = self.liked(pod, &wishes, snapshot);
+        let liked = nodes.snapshot().tally(&worth);
         if liked.is_empty() {
             return Status::skip();
         }
-        state.write(Liked(Arc::new(liked)));
+        state.write(Liked(liked));
         Status::success()
     }
 }
 
 impl Score for InterPodAffinity {
     fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
-        let Some(Liked(liked)) = state.read::<Liked>() else { return Ok(0) };
-        Ok(node.label_ids().iter().filter_map(|part| liked.get(part)).sum())
+        Ok(state.read::<Liked>().map_or(0, |liked| liked.score(node.id())))
+    }
+
+    fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
+        if let Some(liked) = state.read::<Liked>() {
+            for (score, id) in scores.iter_mut().zip(nodes.ids()) {
+                *score = liked.score(*id);
+            }
+        }
+        Status::success()
     }
 
     /// Stretches the scores from 0 to 100; if all are alike, that says nothing, and all get 0.

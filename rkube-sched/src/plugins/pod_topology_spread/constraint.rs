@@ -1,5 +1,7 @@
 //! One constraint, compiled, and which nodes count for it.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use rkube_api::{
     helpers::taints::{keeps_pods_away, untolerated},
@@ -8,7 +10,7 @@ use rkube_api::{
 
 use crate::{
     matching::{RequiredNodes, with_match_keys},
-    snapshot::{NodeView, PodInfo, Snapshot},
+    snapshot::{Count, EACH_NODE, NodeId, NodeView, PlacedPod, PodInfo, Snapshot, Sums, Topology},
 };
 
 /// A constraint of a pod.
@@ -43,44 +45,78 @@ impl Constraint {
             honor_taints: honors(&constraint.node_taints_policy, false),
         }
     }
+}
 
-    /// How many pods of a namespace on a node count. Those on their way out do not, and a selector that
-    /// says nothing counts none.
-    pub(super) fn count(&self, node: NodeView<'_>, namespace: &str) -> i64 {
-        if self.selector.is_everything() || self.selector.is_nothing() {
-            return 0;
+/// The pods of a namespace that a selector means, each where it is. Those on their way out do not count.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Peers {
+    namespace: String,
+    selector: LabelSelector,
+}
+
+impl Count for Peers {
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+        if !pod.terminating && *pod.namespace == *self.namespace && self.selector.matches(&pod.labels) {
+            tell(EACH_NODE, 1);
         }
-        let counts = |pod: &&crate::snapshot::PlacedPod| {
-            !pod.terminating && *pod.namespace == *namespace && self.selector.matches(&pod.labels)
-        };
-        node.pods().filter(counts).count() as i64
     }
 }
+
+/// The count of a domain for which no node counts.
+pub(super) const ABSENT: i64 = -1;
 
 /// Constraints against one snapshot: valid until it changes.
 #[derive(Clone, Debug)]
 pub(super) struct Compiled {
     pub(super) constraints: Vec<Constraint>,
-    /// The number of each constraint's label key; `None`: no node has it.
-    keys: Vec<Option<u32>>,
+    /// The domains of each constraint's label.
+    topologies: Vec<Arc<Topology>>,
+    /// How many pods count on each node, by constraint.
+    peers: Vec<Option<Sums>>,
     required: RequiredNodes,
 }
 
 impl Compiled {
     pub(super) fn new(constraints: Vec<Constraint>, pod: &PodInfo, snapshot: &Snapshot) -> Self {
-        let keys = constraints.iter().map(|constraint| snapshot.label_keys().find(&constraint.key)).collect();
-        Self { constraints, keys, required: RequiredNodes::of(pod, snapshot) }
+        let peers = |constraint: &Constraint| {
+            let selector = constraint.selector.clone();
+            // A selector that says nothing counts no pod.
+            let silent = selector.is_everything() || selector.is_nothing();
+            let peers = Peers { namespace: pod.key.namespace.clone(), selector };
+            (!silent).then(|| snapshot.tally(&peers).pop()).flatten()
+        };
+        Self {
+            topologies: constraints.iter().map(|constraint| snapshot.topology(&constraint.key)).collect(),
+            peers: constraints.iter().map(peers).collect(),
+            required: RequiredNodes::of(pod, snapshot),
+            constraints,
+        }
     }
 
-    /// The node's domain for a constraint: the number of its label's value.
-    pub(super) fn domain(&self, index: usize, node: NodeView<'_>) -> Option<u32> {
-        let (key, labels) = (self.keys[index]?, node.label_ids());
-        labels.binary_search_by_key(&key, |label| label.key).ok().map(|place| labels[place].value)
+    /// The node's domain for a constraint: the part of the cluster that its label puts it in.
+    pub(super) fn domain(&self, index: usize, node: NodeId) -> Option<usize> {
+        self.topologies[index].of(node)
+    }
+
+    /// The domains of a constraint.
+    pub(super) fn topology(&self, index: usize) -> &Topology {
+        &self.topologies[index]
+    }
+
+    /// Counts of all domains, none of which is there yet, by constraint.
+    pub(super) fn no_domains(&self) -> Vec<Vec<i64>> {
+        self.topologies.iter().map(|topology| vec![ABSENT; topology.bound()]).collect()
+    }
+
+    /// How many pods on a node count for a constraint.
+    pub(super) fn peers(&self, index: usize, node: NodeId) -> i64 {
+        let sums = self.peers[index].as_ref();
+        sums.and_then(|sums| Some(sums.at(sums.topology.of(node)?))).unwrap_or(0)
     }
 
     /// Whether the node has a domain for every constraint.
-    pub(super) fn has_all_domains(&self, node: NodeView<'_>) -> bool {
-        (0..self.keys.len()).all(|index| self.domain(index, node).is_some())
+    pub(super) fn has_all_domains(&self, node: NodeId) -> bool {
+        self.topologies.iter().all(|topology| topology.of(node).is_some())
     }
 
     /// Whether the node counts for a constraint.

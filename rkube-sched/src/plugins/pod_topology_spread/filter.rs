@@ -1,37 +1,46 @@
 //! Hard constraints.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-
-use super::{HARD, NO_LABEL, PodTopologySpread, REFUSED, constraint::Compiled};
+use super::{
+    HARD, NO_LABEL, PodTopologySpread, REFUSED,
+    constraint::{ABSENT, Compiled},
+};
 use crate::{
+    engine::Candidates,
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
-    snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
 /// How many pods count in each domain of a constraint.
 #[derive(Clone, Debug, Default)]
 struct Domains {
-    counts: HashMap<u32, i64, FixedState>,
+    /// By domain; [`ABSENT`] for one that no node counts for.
+    counts: Vec<i64>,
+    /// How many there are.
+    number: usize,
     /// The two domains with the fewest pods, fewest first.
-    least: [Option<(u32, i64)>; 2],
+    least: [Option<(usize, i64)>; 2],
 }
 
 impl Domains {
-    fn new(counts: HashMap<u32, i64, FixedState>) -> Self {
-        let mut least: [Option<(u32, i64)>; 2] = [None, None];
-        for (&domain, &count) in &counts {
-            // The number breaks ties, so that no order of the map shows.
-            let before =
-                |other: Option<(u32, i64)>| other.is_none_or(|other| (count, domain) < (other.1, other.0));
-            if before(least[0]) {
+    fn new(counts: Vec<i64>) -> Self {
+        let mut least: [Option<(usize, i64)>; 2] = [None, None];
+        let mut number = 0;
+        for (domain, &count) in counts.iter().enumerate().filter(|(_, count)| **count != ABSENT) {
+            number += 1;
+            let fewer = |other: Option<(usize, i64)>| other.is_none_or(|(_, least)| count < least);
+            if fewer(least[0]) {
                 least = [Some((domain, count)), least[0]];
-            } else if before(least[1]) {
+            } else if fewer(least[1]) {
                 least[1] = Some((domain, count));
             }
         }
-        Self { counts, least }
+        Self { counts, number, least }
+    }
+
+    fn present(&self) -> impl Iterator<Item = usize> {
+        self.counts.iter().enumerate().filter(|(_, count)| **count != ABSENT).map(|(domain, _)| domain)
     }
 }
 
@@ -43,44 +52,54 @@ struct FilterState {
     /// Whether the pod itself counts, by constraint.
     counts_itself: Arc<[bool]>,
     /// By constraint and domain.
-    moved: Vec<(usize, u32, i64)>,
+    moved: Vec<(usize, usize, i64)>,
+    /// The fewest pods in any domain, by constraint.
+    fewest: Vec<i64>,
 }
 
 impl FilterState {
     fn new(compiled: Compiled, pod: &PodInfo, snapshot: &Snapshot) -> Self {
-        let mut counts = vec![HashMap::<u32, i64, FixedState>::default(); compiled.constraints.len()];
-        let nodes = snapshot.nodes().iter().map(|&id| snapshot.view(id));
-        for node in nodes.filter(|node| compiled.has_all_domains(*node)) {
-            for (index, constraint) in compiled.constraints.iter().enumerate() {
-                if compiled.includes(index, node, pod)
-                    && let Some(domain) = compiled.domain(index, node)
+        let mut counts = compiled.no_domains();
+        let nodes = snapshot.nodes().iter().filter(|id| compiled.has_all_domains(**id));
+        for &id in nodes {
+            for (index, counts) in counts.iter_mut().enumerate() {
+                if compiled.includes(index, snapshot.view(id), pod)
+                    && let Some(domain) = compiled.domain(index, id)
                 {
-                    *counts[index].entry(domain).or_default() += constraint.count(node, &pod.key.namespace);
+                    counts[domain] = counts[domain].max(0) + compiled.peers(index, id);
                 }
             }
         }
         let itself = compiled.constraints.iter().map(|constraint| constraint.selector.matches(pod.labels()));
-        Self {
+        let mut state = Self {
             counts_itself: itself.collect(),
             domains: counts.into_iter().map(Domains::new).collect(),
             compiled: Arc::new(compiled),
             moved: Vec::new(),
-        }
+            fewest: Vec::new(),
+        };
+        state.find_fewest();
+        state
     }
 
-    fn moved(&self, index: usize, domain: u32) -> i64 {
+    fn moved(&self, index: usize, domain: usize) -> i64 {
         let here = self.moved.iter().filter(|(of, at, _)| (*of, *at) == (index, domain));
         here.map(|(.., change)| change).sum()
     }
 
-    fn count(&self, index: usize, domain: u32) -> i64 {
-        self.domains[index].counts.get(&domain).copied().unwrap_or(0) + self.moved(index, domain)
+    fn count(&self, index: usize, domain: usize) -> i64 {
+        let before = self.domains[index].counts.get(domain).copied().unwrap_or(0).max(0);
+        if self.moved.is_empty() { before } else { before + self.moved(index, domain) }
+    }
+
+    fn find_fewest(&mut self) {
+        self.fewest = (0..self.domains.len()).map(|index| self.fewest_of(index)).collect();
     }
 
     /// The fewest pods in any domain; none if there are fewer domains than the constraint wants.
-    fn fewest(&self, index: usize) -> i64 {
+    fn fewest_of(&self, index: usize) -> i64 {
         let domains = &self.domains[index];
-        if domains.counts.len() < self.compiled.constraints[index].min_domains {
+        if domains.number < self.compiled.constraints[index].min_domains {
             return 0;
         }
         let mut touched = self.moved.iter().filter(|(of, ..)| *of == index).map(|(_, domain, _)| *domain);
@@ -93,35 +112,36 @@ impl FilterState {
             let there = self.count(index, first);
             return others.map_or(there, |(_, count)| there.min(*count));
         }
-        let all = domains.counts.keys().map(|&domain| self.count(index, domain));
+        let all = domains.present().map(|domain| self.count(index, domain));
         all.min().unwrap_or(i64::from(i32::MAX))
     }
 
-    fn check(&self, node: NodeView<'_>) -> Status {
+    fn refusal(&self, node: NodeId) -> Option<Status> {
         for (index, constraint) in self.compiled.constraints.iter().enumerate() {
             let Some(domain) = self.compiled.domain(index, node) else {
-                return Status::unresolvable(NO_LABEL);
+                return Some(Status::unresolvable(NO_LABEL));
             };
             let there = self.count(index, domain) + i64::from(self.counts_itself[index]);
-            if there - self.fewest(index) > constraint.max_skew {
-                return Status::unschedulable(REFUSED);
+            if there - self.fewest[index] > constraint.max_skew {
+                return Some(Status::unschedulable(REFUSED));
             }
         }
-        Status::success()
+        None
     }
 
     fn shift(&mut self, pod: &PodInfo, moved: &PlacedPod, node: NodeView<'_>, by: i64) {
-        if *moved.namespace != *pod.key.namespace || !self.compiled.has_all_domains(node) {
+        if *moved.namespace != *pod.key.namespace || !self.compiled.has_all_domains(node.id()) {
             return;
         }
         for (index, constraint) in self.compiled.constraints.iter().enumerate() {
             if constraint.selector.matches(&moved.labels)
                 && self.compiled.includes(index, node, pod)
-                && let Some(domain) = self.compiled.domain(index, node)
+                && let Some(domain) = self.compiled.domain(index, node.id())
             {
                 self.moved.push((index, domain, by));
             }
         }
+        self.find_fewest();
     }
 }
 
@@ -166,6 +186,15 @@ impl PreFilterExtensions for PodTopologySpread {
 impl Filter for PodTopologySpread {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
         let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
-        prepared.map_or_else(Status::success, |prepared| prepared.check(node))
+        prepared.and_then(|prepared| prepared.refusal(node.id())).unwrap_or_default()
+    }
+
+    fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
+        if let Some(prepared) = state.read_or(|| self.filter_state(pod, nodes.snapshot())) {
+            nodes.retain_where(
+                |id| prepared.refusal(id).is_none(),
+                |node| prepared.refusal(node.id()).unwrap_or_default(),
+            );
+        }
     }
 }

@@ -1,13 +1,15 @@
 //! Soft constraints.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-
-use super::{HOSTNAME, PodTopologySpread, SOFT, constraint::Compiled, own};
+use super::{
+    HOSTNAME, PodTopologySpread, SOFT,
+    constraint::{ABSENT, Compiled},
+    own,
+};
 use crate::{
     framework::{CycleState, MAX_NODE_SCORE, PreScore, Score, Status},
-    snapshot::{NodeSet, NodeView, PodInfo},
+    snapshot::{NodeId, NodeSet, NodeView, PodInfo, Snapshot},
 };
 
 /// The raw score of a node that lacks a label: it ends with 0, and the others are not measured against it.
@@ -18,43 +20,43 @@ struct ScoreState {
     compiled: Arc<Compiled>,
     /// Whether nodes that lack a label are left out.
     all_labels: bool,
-    /// How many pods count in each domain, by constraint; nodes without the label share a domain. Nodes as
-    /// domains are counted one by one.
-    domains: Arc<[HashMap<Option<u32>, i64, FixedState>]>,
+    /// How many pods count in each domain, by constraint; the last is that of nodes without the label.
+    /// Nodes as domains are counted one by one.
+    domains: Arc<[Vec<i64>]>,
     /// What a pod weighs, by constraint: the more domains, the more.
     weights: Arc<[f64]>,
 }
 
 impl ScoreState {
     fn new(compiled: Compiled, all_labels: bool, pod: &PodInfo, nodes: NodeSet<'_>) -> Self {
-        let count = compiled.constraints.len();
-        let mut domains = vec![HashMap::<Option<u32>, i64, FixedState>::default(); count];
+        let snapshot = nodes.snapshot();
+        let mut domains = compiled.no_domains();
+        domains.iter_mut().for_each(|counts| counts.push(ABSENT));
         let by_node = |index: usize| compiled.constraints[index].key == HOSTNAME;
-        let scored = |node: &NodeView<'_>| !all_labels || compiled.has_all_domains(*node);
+        let scored = |id: &&NodeId| !all_labels || compiled.has_all_domains(**id);
         let mut scored_nodes = 0;
-        for node in nodes.iter().filter(scored) {
+        for id in nodes.ids().iter().filter(scored) {
             scored_nodes += 1;
-            for index in (0..count).filter(|index| !by_node(*index)) {
-                domains[index].entry(domain(&compiled, index, node)).or_default();
+            for (index, counts) in domains.iter_mut().enumerate().filter(|(index, _)| !by_node(*index)) {
+                counts[domain(&compiled, index, *id, snapshot)] = 0;
             }
         }
-        let size = |index: usize| if by_node(index) { scored_nodes } else { domains[index].len() };
-        let weights = (0..count).map(|index| ((size(index) + 2) as f64).ln()).collect();
-        let snapshot = nodes.snapshot();
-        for node in snapshot.nodes().iter().map(|&id| snapshot.view(id)).filter(scored) {
-            for (index, constraint) in compiled.constraints.iter().enumerate() {
+        let present = |counts: &Vec<i64>| counts.iter().filter(|count| **count != ABSENT).count();
+        let size = |index: usize| if by_node(index) { scored_nodes } else { present(&domains[index]) };
+        let weights = (0..domains.len()).map(|index| ((size(index) + 2) as f64).ln()).collect();
+        for id in snapshot.nodes().iter().filter(scored) {
+            for (index, counts) in domains.iter_mut().enumerate() {
+                let sum = &mut counts[domain(&compiled, index, *id, snapshot)];
                 // Domains without a node in question are of no interest.
-                if compiled.includes(index, node, pod)
-                    && let Some(sum) = domains[index].get_mut(&domain(&compiled, index, node))
-                {
-                    *sum += constraint.count(node, &pod.key.namespace);
+                if *sum != ABSENT && compiled.includes(index, snapshot.view(*id), pod) {
+                    *sum += compiled.peers(index, *id);
                 }
             }
         }
         Self { compiled: Arc::new(compiled), all_labels, domains: domains.into(), weights }
     }
 
-    fn score(&self, pod: &PodInfo, node: NodeView<'_>) -> i64 {
+    fn score(&self, node: NodeId, snapshot: &Snapshot) -> i64 {
         if self.all_labels && !self.compiled.has_all_domains(node) {
             return LEFT_OUT;
         }
@@ -64,9 +66,9 @@ impl ScoreState {
                 continue;
             }
             let count = if constraint.key == HOSTNAME {
-                constraint.count(node, &pod.key.namespace)
+                self.compiled.peers(index, node)
             } else {
-                self.domains[index].get(&domain(&self.compiled, index, node)).copied().unwrap_or(0)
+                self.domains[index][domain(&self.compiled, index, node, snapshot)].max(0)
             };
             // A greater skew allowed makes differences between domains matter less.
             score += count as f64 * self.weights[index] + (constraint.max_skew - 1) as f64;
@@ -76,9 +78,12 @@ impl ScoreState {
 }
 
 /// The node's domain; an empty label is as none, which is what kube-scheduler makes of it.
-fn domain(compiled: &Compiled, index: usize, node: NodeView<'_>) -> Option<u32> {
-    let value = compiled.domain(index, node)?;
-    node.snapshot().label_values().get(value).filter(|text| !text.is_empty()).map(|_| value)
+fn domain(compiled: &Compiled, index: usize, node: NodeId, snapshot: &Snapshot) -> usize {
+    let topology = compiled.topology(index);
+    let named = |part: &usize| {
+        snapshot.label_values().get(topology.value(*part)).is_some_and(|text| !text.is_empty())
+    };
+    topology.of(node).filter(named).unwrap_or(topology.bound())
 }
 
 impl PreScore for PodTopologySpread {
@@ -96,11 +101,19 @@ impl PreScore for PodTopologySpread {
 
 impl Score for PodTopologySpread {
     /// The pods that count, weighed: the fewer the better.
-    fn score(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
+    fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
         match state.read::<ScoreState>() {
-            Some(state) => Ok(state.score(pod, node)),
+            Some(state) => Ok(state.score(node.id(), node.snapshot())),
             None => Err(Status::error("PreScore has not run")),
         }
+    }
+
+    fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
+        let Some(state) = state.read::<ScoreState>() else { return Status::error("PreScore has not run") };
+        for (score, id) in scores.iter_mut().zip(nodes.ids()) {
+            *score = state.score(*id, nodes.snapshot());
+        }
+        Status::success()
     }
 
     fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {

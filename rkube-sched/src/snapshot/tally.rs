@@ -1,0 +1,263 @@
+//! Pods counted by parts of the cluster, kept up to date pod by pod.
+//!
+//! A tally is made when it is first asked for and follows the snapshot by its log: a pod that comes or goes
+//! costs a look at its node. Tallies are working memory, bounded in number: whatever they say follows from
+//! the nodes and pods alone.
+
+use std::{
+    any::Any,
+    collections::HashMap,
+    hash::{BuildHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use foldhash::fast::FixedState;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::{
+    NodeId, PlacedPod, Snapshot,
+    topology::{Followed, Topology},
+};
+
+/// How many tallies are kept.
+const MOST_TALLIES: usize = 256;
+/// How many topologies are kept.
+const MOST_TOPOLOGIES: usize = 64;
+
+/// What is counted. Equal values count the same.
+pub(crate) trait Count: Clone + Hash + Eq + Send + Sync + 'static {
+    /// Tells by which labels of its node a pod counts, and for how much.
+    fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64));
+
+    /// Whether only pods with terms of pod affinity can count.
+    fn only_with_terms(&self) -> bool {
+        false
+    }
+}
+
+/// Sums by the parts that one label makes.
+#[derive(Clone, Debug)]
+pub(crate) struct Sums {
+    /// The label.
+    pub(crate) key: Arc<str>,
+    pub(crate) topology: Arc<Topology>,
+    /// By part; shorter than the topology where nothing counts.
+    by_part: Arc<Vec<i64>>,
+    /// How much counts in all parts together.
+    pub(crate) total: i64,
+    epoch: u64,
+}
+
+impl Sums {
+    pub(crate) fn at(&self, part: usize) -> i64 {
+        self.by_part.get(part).copied().unwrap_or(0)
+    }
+
+    /// A label by which nothing counts yet.
+    pub(crate) fn none(key: &str, topology: Arc<Topology>) -> Self {
+        Self { key: key.into(), topology, by_part: Arc::default(), total: 0, epoch: 0 }
+    }
+
+    fn add(&mut self, part: usize, by: i64) {
+        let sums = Arc::make_mut(&mut self.by_part);
+        if sums.len() <= part {
+            sums.resize(part + 1, 0);
+        }
+        sums[part] = sums[part].wrapping_add(by);
+        self.total = self.total.wrapping_add(by);
+    }
+}
+
+/// What one node adds: the label's place, the part, and how much.
+type Share = SmallVec<[(usize, usize, i64); 2]>;
+
+#[derive(Clone, Debug, Default)]
+struct Tally {
+    sums: Vec<Sums>,
+    shares: HashMap<NodeId, Share, FixedState>,
+    seen: u64,
+}
+
+impl Tally {
+    fn new(count: &impl Count, snapshot: &Snapshot, topologies: &mut Topologies) -> Self {
+        let mut tally = Self { seen: snapshot.log().generation(), ..Self::default() };
+        if count.only_with_terms() {
+            snapshot.nodes_with_terms().for_each(|node| tally.look(count, node.id(), snapshot, topologies));
+        } else {
+            snapshot.nodes().iter().for_each(|&id| tally.look(count, id, snapshot, topologies));
+        }
+        tally
+    }
+
+    /// Takes in what has changed. `None`: it is to be made anew.
+    fn catch_up(
+        &mut self,
+        count: &impl Count,
+        snapshot: &Snapshot,
+        topologies: &mut Topologies,
+    ) -> Option<()> {
+        let generation = snapshot.log().generation();
+        for sums in &mut self.sums {
+            let (topology, epoch) = topologies.get(&sums.key, snapshot);
+            if epoch != sums.epoch {
+                return None;
+            }
+            sums.topology = topology;
+        }
+        if generation == self.seen {
+            return Some(());
+        }
+        let mut changed: SmallVec<[NodeId; 16]> = SmallVec::new();
+        for (id, _) in snapshot.log().since(self.seen)? {
+            // Above this, counting all nodes at once is quicker.
+            if changed.len() > snapshot.rows() {
+                return None;
+            }
+            changed.push(id);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        changed.into_iter().for_each(|id| self.look(count, id, snapshot, topologies));
+        self.seen = generation;
+        Some(())
+    }
+
+    /// Counts one node anew.
+    fn look(&mut self, count: &impl Count, id: NodeId, snapshot: &Snapshot, topologies: &mut Topologies) {
+        let mut share = Share::new();
+        for pod in snapshot.pods_of(id) {
+            count.tell(pod, &mut |key, by| {
+                let place = self.place(key, snapshot, topologies);
+                let Some(part) = self.sums[place].topology.of(id) else { return };
+                match share.iter_mut().find(|(of, at, _)| (*of, *at) == (place, part)) {
+                    Some((.., sum)) => *sum = sum.wrapping_add(by),
+                    None => share.push((place, part, by)),
+                }
+            });
+        }
+        let before = match share.is_empty() {
+            true => self.shares.remove(&id),
+            false => self.shares.insert(id, share.clone()),
+        };
+        for (place, part, by) in before.into_iter().flatten() {
+            self.sums[place].add(part, by.wrapping_neg());
+        }
+        for (place, part, by) in share {
+            self.sums[place].add(part, by);
+        }
+    }
+
+    fn place(&mut self, key: &str, snapshot: &Snapshot, topologies: &mut Topologies) -> usize {
+        self.sums.iter().position(|sums| *sums.key == *key).unwrap_or_else(|| {
+            let (topology, epoch) = topologies.get(key, snapshot);
+            self.sums.push(Sums { epoch, ..Sums::none(key, topology) });
+            self.sums.len() - 1
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Topologies {
+    by_key: HashMap<Arc<str>, Followed, FixedState>,
+    epochs: u64,
+}
+
+impl Topologies {
+    fn get(&mut self, key: &str, snapshot: &Snapshot) -> (Arc<Topology>, u64) {
+        if let Some(followed) = self.by_key.get_mut(key)
+            && let Some(topology) = followed.catch_up(snapshot, key)
+        {
+            return (topology, followed.epoch);
+        }
+        if self.by_key.len() >= MOST_TOPOLOGIES {
+            // Those who use one notice by its epoch.
+            self.by_key.clear();
+        }
+        self.epochs += 1;
+        let mut followed = Followed::new(snapshot, key, self.epochs);
+        let topology = followed.catch_up(snapshot, key).unwrap_or_default();
+        self.by_key.insert(key.into(), followed);
+        (topology, self.epochs)
+    }
+}
+
+/// A kept tally, and what it counts.
+struct Kept {
+    count: Box<dyn Any + Send + Sync>,
+    tally: Tally,
+    used: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    topologies: Topologies,
+    by_hash: HashMap<u64, SmallVec<[Kept; 1]>, FixedState>,
+    len: usize,
+    clock: u64,
+}
+
+/// The tallies of a snapshot. A clone begins with none.
+#[derive(Default)]
+pub(super) struct Tallies(Mutex<Inner>);
+
+impl Clone for Tallies {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl std::fmt::Debug for Tallies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tallies({})", self.0.lock().len)
+    }
+}
+
+impl Inner {
+    fn drop_oldest(&mut self) {
+        let uses = self.by_hash.values().flatten().map(|kept| kept.used);
+        let Some(oldest) = uses.min() else { return };
+        self.by_hash.retain(|_, bucket| {
+            bucket.retain(|kept| kept.used != oldest);
+            !bucket.is_empty()
+        });
+        self.len -= 1;
+    }
+
+    fn get<C: Count>(&mut self, count: &C, snapshot: &Snapshot) -> Vec<Sums> {
+        self.clock += 1;
+        let mut hasher = FixedState::default().build_hasher();
+        std::any::TypeId::of::<C>().hash(&mut hasher);
+        count.hash(&mut hasher);
+        let hash = hasher.finish();
+        let same = |kept: &&mut Kept| kept.count.downcast_ref::<C>() == Some(count);
+        if let Some(kept) = self.by_hash.get_mut(&hash).and_then(|bucket| bucket.iter_mut().find(same)) {
+            kept.used = self.clock;
+            if kept.tally.catch_up(count, snapshot, &mut self.topologies).is_none() {
+                kept.tally = Tally::new(count, snapshot, &mut self.topologies);
+            }
+            return kept.tally.sums.clone();
+        }
+        if self.len >= MOST_TALLIES {
+            self.drop_oldest();
+        }
+        let tally = Tally::new(count, snapshot, &mut self.topologies);
+        let sums = tally.sums.clone();
+        let kept = Kept { count: Box::new(count.clone()), tally, used: self.clock };
+        self.by_hash.entry(hash).or_default().push(kept);
+        self.len += 1;
+        sums
+    }
+}
+
+impl Snapshot {
+    /// Pods counted, by the labels that they count by.
+    pub(crate) fn tally(&self, count: &impl Count) -> Vec<Sums> {
+        self.tallies.0.lock().get(count, self)
+    }
+
+    /// The parts that a label of nodes makes.
+    pub(crate) fn topology(&self, key: &str) -> Arc<Topology> {
+        self.tallies.0.lock().topologies.get(key, self).0
+    }
+}

@@ -31,6 +31,7 @@
 //! ```
 
 mod allocation;
+mod configuration;
 pub mod driver;
 pub mod engine;
 pub mod framework;
@@ -42,4 +43,5 @@ pub mod snapshot;
 pub mod testing;
 
 pub use allocation::ResourceSpec;
+pub use configuration::{Configuration, ConfigurationError, LeaderElection, ProfileFile};
 pub use driver::{Config, Scheduler};

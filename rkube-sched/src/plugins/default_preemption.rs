@@ -6,7 +6,7 @@
 //! disruption budget; who does not fit back is a victim. Of the nodes found, the one is taken where least is
 //! lost.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -185,6 +185,10 @@ impl DefaultPreemption {
         cluster: &WhatIf<'a>,
         nodes: &[NodeId],
     ) -> Result<Vec<Candidate<'a>>, Vec<(NodeId, Status)>> {
+        // Most pods that fit nowhere are of the lowest priority: no node needs a look.
+        if cluster.snapshot().lowest_priority().is_none_or(|lowest| lowest >= pod.priority) {
+            return Err(nodes.iter().map(|&node| (node, Status::unresolvable(NO_VICTIMS))).collect());
+        }
         let budgets = self.budgets.list();
         let (enough, offset) = (self.args.enough(nodes.len()), cluster.rng().below(nodes.len()));
         let (mut kind, mut harsh, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
@@ -249,11 +253,14 @@ fn victims<'a>(
 /// The nodes where it may help if pods go, by number.
 fn in_question(diagnosis: &Diagnosis, snapshot: &Snapshot) -> Vec<NodeId> {
     let helps = |status: &Status| status.code() == Code::Unschedulable;
-    let known: BTreeMap<NodeId, bool> =
-        diagnosis.rejected.iter().map(|(id, status)| (*id, helps(status))).collect();
-    let absent = diagnosis.absent.as_ref().is_some_and(helps);
-    let asked = |id: &NodeId| known.get(id).copied().unwrap_or(absent);
-    snapshot.nodes().iter().copied().filter(asked).collect()
+    let rejected = diagnosis.rejected.iter();
+    let mut nodes: Vec<NodeId> = rejected.filter(|(_, status)| helps(status)).map(|(id, _)| *id).collect();
+    if diagnosis.absent.as_ref().is_some_and(helps) {
+        let known: BTreeSet<NodeId> = diagnosis.rejected.iter().map(|(id, _)| *id).collect();
+        nodes.extend(snapshot.nodes().iter().filter(|id| !known.contains(id)));
+    }
+    nodes.sort_unstable();
+    nodes
 }
 
 /// Why a pod may not preempt now.

@@ -144,6 +144,8 @@ pub struct Snapshot {
     with_terms: BTreeMap<NodeId, u32>,
     /// How many pods of a node keep others away, where there are any.
     with_anti_affinity: BTreeMap<NodeId, u32>,
+    /// How many pods there are of each priority.
+    priorities: BTreeMap<i32, usize>,
     entries: Vec<Option<Entry>>,
     free_entries: Vec<u32>,
     log: DirtyLog,
@@ -255,6 +257,11 @@ impl Snapshot {
     /// How many pods have a node, assumed ones included.
     pub fn pod_count(&self) -> usize {
         self.pods.len()
+    }
+
+    /// The lowest priority of any pod that has a node.
+    pub fn lowest_priority(&self) -> Option<i32> {
+        self.priorities.keys().next().copied()
     }
 
     /// A pod that has a node.
@@ -392,6 +399,7 @@ impl Snapshot {
             && *self.rows[entry.node.row()].name == *node
             && entry.pod.requests == pod.requests
             && entry.pod.terms == pod.terms
+            && entry.pod.priority == pod.priority
         {
             let (node, relabelled) = (entry.node, entry.pod.labels != pod.labels);
             entry.assumed = false;
@@ -437,6 +445,7 @@ impl Snapshot {
         let id = self.row_of(node);
         self.columns.apply(id, &pod.requests, 1);
         self.count_terms(id, &pod, 1);
+        *self.priorities.entry(pod.priority).or_default() += 1;
         let pods = &mut self.rows[id.row()].pods;
         let (uid, entry) =
             (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed, doomed: false }));
@@ -477,6 +486,12 @@ impl Snapshot {
         self.free_entries.push(slot);
         self.columns.apply(entry.node, &entry.pod.requests, -1);
         self.count_terms(entry.node, &entry.pod, -1);
+        if let Some(count) = self.priorities.get_mut(&entry.pod.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&entry.pod.priority);
+            }
+        }
         let pods = &mut self.rows[entry.node.row()].pods;
         pods.swap_remove(entry.index);
         if let Some(moved) = pods.get(entry.index)

@@ -15,6 +15,11 @@ impl Bits {
         bits
     }
 
+    /// Makes room for rows, which are not in the set.
+    pub(super) fn grow(&mut self, rows: usize) {
+        self.0.resize(rows.div_ceil(64), 0);
+    }
+
     pub(super) fn get(&self, row: usize) -> bool {
         self.0[row / 64] >> (row % 64) & 1 == 1
     }

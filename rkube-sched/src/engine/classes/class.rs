@@ -169,9 +169,7 @@ impl Class {
             }
             changes.push(change);
         }
-        if snapshot.rows() != self.finals.len() {
-            return None;
-        }
+        self.grow(snapshot.rows());
         // What a node is comes before what is on it: it counts for both.
         changes.sort_unstable_by_key(|&(id, dirty)| (id, dirty == Dirty::Load));
         changes.dedup_by_key(|(id, _)| *id);
@@ -188,6 +186,19 @@ impl Class {
         self.settle(changes.iter().map(|(id, _)| *id))?;
         self.seen = log.generation();
         Some(())
+    }
+
+    /// Makes room for nodes that have come; the log tells of them.
+    fn grow(&mut self, rows: usize) {
+        if rows == self.finals.len() {
+            return;
+        }
+        self.passing.grow(rows);
+        self.feasible.grow(rows);
+        self.fixed.resize(rows, 0);
+        self.finals.resize(rows, 0);
+        self.scales.iter_mut().for_each(|scale| scale.grow(rows));
+        self.totals.grow(rows);
     }
 
     /// Asks about one node again.

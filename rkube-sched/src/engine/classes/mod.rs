@@ -61,6 +61,7 @@ pub struct Classes {
     recent: Vec<u64>,
     clock: u64,
     hits: u64,
+    made: u64,
 }
 
 impl Classes {
@@ -79,6 +80,11 @@ impl Classes {
         self.hits
     }
 
+    /// How many were made, or made anew.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
     /// Takes out the class of a pod, up to date. `None`: there is none, and none is worth making.
     fn take(&mut self, snapshot: &Snapshot, pod: &Arc<PodInfo>, profile: &Arc<Profile>) -> Option<Class> {
         if !self.snapshot.as_ref().is_some_and(|mark| snapshot.lineage().is(mark)) {
@@ -87,11 +93,16 @@ impl Classes {
         let localities = plan::localities(profile, pod, snapshot);
         if let Some(mut class) = self.find(pod, profile, &localities) {
             if class.catch_up(snapshot).is_none() {
+                self.made += 1;
                 class = Class::new(profile, localities, pod, snapshot)?;
             }
             return Some(class);
         }
-        self.seen_before(pod.content_hash()).then(|| Class::new(profile, localities, pod, snapshot)).flatten()
+        if !self.seen_before(pod.content_hash()) {
+            return None;
+        }
+        self.made += 1;
+        Class::new(profile, localities, pod, snapshot)
     }
 
     fn find(&mut self, pod: &PodInfo, profile: &Arc<Profile>, localities: &Localities) -> Option<Class> {

@@ -37,6 +37,11 @@ impl Scale {
         Self { of: vec![0; rows], counts: IndexMap::default(), worth: Vec::new(), stale: true }
     }
 
+    /// Makes room for rows, of which none is feasible yet.
+    pub(super) fn grow(&mut self, rows: usize) {
+        self.of.resize(rows, 0);
+    }
+
     /// Notes a row's raw score. `None`: there are more distinct ones than can be numbered.
     pub(super) fn note(&mut self, row: usize, raw: i64) -> Option<()> {
         let (number, _) = match self.counts.get_full(&raw) {

@@ -183,3 +183,23 @@ fn equal_pods_share_a_class_and_their_number_is_bounded() {
     engine.decide_in(&mut classes, &Arc::new(of_kind(0, "r")), profiles.iter().next().unwrap());
     assert_eq!(classes.len(), 0);
 }
+
+#[test]
+fn nodes_that_come_are_taken_in_one_by_one() {
+    let profiles = profiles(None);
+    let mut snapshot = Snapshot::default();
+    set_node(&mut snapshot, 0, 1, 1, 0, false);
+    let (nominator, mut classes) = (Nominator::default(), Classes::default());
+    for index in 0..100u8 {
+        let rng = Rng::seeded(1);
+        let engine = Engine { snapshot: &snapshot, nominator: &nominator, rng: &rng };
+        let pod = Arc::new(of_kind(0, &format!("p{index}")));
+        let decided = engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap()).decision;
+        let Decision::Place(placement) = decided else { panic!("{decided:?}") };
+        // Each pod fills the only node that has room, and a new one comes.
+        assert_eq!(snapshot.view(placement.node).name(), format!("n{index}"));
+        snapshot.assume(PlacedPod::from(&*pod), &format!("n{index}"));
+        set_node(&mut snapshot, index + 1, 1, 1, 0, false);
+    }
+    assert_eq!((classes.made(), classes.hits()), (1, 99));
+}

@@ -52,6 +52,13 @@ impl Tournament {
         Self { scores, levels }
     }
 
+    /// Makes room for rows, which do not take part yet.
+    pub(super) fn grow(&mut self, rows: usize) {
+        let mut scores = std::mem::take(&mut self.scores);
+        scores.resize(rows, OUT);
+        *self = Self::new(scores);
+    }
+
     /// The best score, and how many rows have it; none have it if no row takes part.
     pub(super) fn best(&self) -> Best {
         self.levels.last().and_then(|top| top.first()).copied().unwrap_or(NONE)

@@ -401,11 +401,13 @@ impl Snapshot {
             && entry.pod.terms == pod.terms
             && entry.pod.priority == pod.priority
         {
-            let (node, relabelled) = (entry.node, entry.pod.labels != pod.labels);
+            // Whom others count by: a pod that is on its way out spreads nobody.
+            let recounted = entry.pod.labels != pod.labels || entry.pod.terminating != pod.terminating;
+            let node = entry.node;
             entry.assumed = false;
             entry.pod = pod;
             entry.pod.preempted |= entry.doomed;
-            if relabelled {
+            if recounted {
                 self.log.push(node, Dirty::Load);
             }
             return;

@@ -261,3 +261,89 @@ impl Snapshot {
         self.tallies.0.lock().topologies.get(key, self).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::{super::EACH_NODE, *};
+    use crate::testing::{as_node, labelled};
+
+    /// Pods of a label that stay, by zone and by node.
+    #[derive(Clone, PartialEq, Eq, Hash)]
+    struct OfApp(&'static str);
+
+    impl Count for OfApp {
+        fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
+            if !pod.terminating && pod.labels.get("app").is_some_and(|app| app == self.0) {
+                tell("zone", 1);
+                tell(EACH_NODE, 2);
+            }
+        }
+    }
+
+    /// What is counted, by label and value.
+    fn counted(snapshot: &Snapshot, app: &'static str) -> BTreeMap<(Arc<str>, String), i64> {
+        let mut counted = BTreeMap::new();
+        for sums in snapshot.tally(&OfApp(app)) {
+            for &id in snapshot.nodes() {
+                let Some(part) = sums.topology.of(id).filter(|part| sums.at(*part) != 0) else { continue };
+                let node = snapshot.view(id);
+                let value = if &*sums.key == EACH_NODE { Some(node.name()) } else { node.label(&sums.key) };
+                counted.insert((sums.key.clone(), value.unwrap_or_default().to_owned()), sums.at(part));
+            }
+            let all: i64 = (0..sums.topology.bound()).map(|part| sums.at(part)).sum();
+            assert_eq!(all, sums.total);
+        }
+        counted
+    }
+
+    fn set_node(snapshot: &mut Snapshot, node: u8, zone: u8) {
+        let labels = if zone == 0 { json!({}) } else { json!({"zone": zone.to_string()}) };
+        snapshot.set_node(as_node(json!({"metadata": {"name": format!("n{node}"), "labels": labels}})));
+    }
+
+    fn set_pod(snapshot: &mut Snapshot, pod: u8, app: u8, node: u8, terminating: bool) {
+        let app = ["a", "b"][usize::from(app % 2)];
+        let info = labelled(&format!("p{pod}"), json!({"app": app}), json!({}));
+        snapshot.set_pod(PlacedPod { terminating, ..PlacedPod::from(&info) }, &format!("n{node}"));
+    }
+
+    proptest! {
+        /// A clone begins without tallies: it counts everything anew.
+        #[test]
+        fn what_follows_the_log_is_what_is_counted_anew(
+            steps in prop::collection::vec((0..5u8, 0..6u8, 0..4u8, 0..3u8, any::<bool>()), 0..60),
+        ) {
+            let mut snapshot = Snapshot::default();
+            for (what, pod, node, other, ending) in steps {
+                match what {
+                    0 => set_node(&mut snapshot, node, other),
+                    1 if ending => drop(snapshot.remove_node(&format!("n{node}"))),
+                    2 => drop(snapshot.remove_pod(&format!("uid-p{pod}"))),
+                    _ => set_pod(&mut snapshot, pod, other, node, ending),
+                }
+                for app in ["a", "b"] {
+                    prop_assert_eq!(counted(&snapshot, app), counted(&snapshot.clone(), app));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tallies_are_bounded_and_shared_by_equal_questions() {
+        #[derive(Clone, PartialEq, Eq, Hash)]
+        struct Nothing(usize);
+        impl Count for Nothing {
+            fn tell(&self, _: &PlacedPod, _: &mut dyn FnMut(&str, i64)) {}
+        }
+        let snapshot = Snapshot::default();
+        for index in 0..3 * MOST_TALLIES {
+            assert!(snapshot.tally(&Nothing(index / 2)).is_empty());
+        }
+        assert_eq!(snapshot.tallies.0.lock().len, MOST_TALLIES);
+    }
+}

@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    CommitError, Committed, Entry, Key, Lease, LeaseId, Limits, Prefix, Revision, StoreError, Txn, Value,
-    Watch, WatchOptions,
+    CommitError, Committed, Entry, Key, Lease, LeaseId, Limits, Memory, Prefix, Revision, StoreError, Txn,
+    Value, Watch, WatchOptions,
 };
 
 /// A revisioned key-value store. Used as `Arc<dyn Store<V>>`.
@@ -137,6 +137,31 @@ pub trait Store<V: Value>: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::LeaseNotFound`] if it is over already, or as [`Store::commit`].
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<V>>;
+
+    /// A store in memory with this one's present state, for what may be tried: what happens to one does not
+    /// happen to the other. Values that are objects are shared, not copied. Entries keep their revisions, and
+    /// leases that hold keys go on in both; history begins anew, with the bounds of this store where it has
+    /// such. The host drives the copy's leases by [`Memory::run_expiry`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use rkube_store::testing::Text;
+    /// use rkube_store::{Key, Memory, Store, Txn};
+    /// let store = Memory::builder().build();
+    /// store.commit(Txn::create("a/1", Text::new("real"))).await?;
+    /// let fork = store.fork().await?;
+    /// fork.commit(Txn::new().put("a/1", Text::new("what if"))).await?;
+    /// let read = store.get(&Key::new("a/1"), None).await?;
+    /// assert_eq!(read.entry.map(|entry| entry.value.as_str().to_owned()).as_deref(), Some("real"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    async fn fork(&self) -> Result<Memory<V>, StoreError> {
+        Memory::builder().copy_of(self).await
+    }
 
     /// What a caller must stay within.
     fn limits(&self) -> Limits {

@@ -1,9 +1,11 @@
 //! A state taken apart, and put together again.
 
+use std::time::Duration;
+
 use super::leases::Term;
-use super::record::{Record, Version};
+use super::record::{Body, Record, Version};
 use super::state::State;
-use crate::{Key, LeaseId, Revision, Value};
+use crate::{Entry, Key, Lease, LeaseId, Revision, Value};
 
 /// A key with one of its versions; the value is shared, not copied.
 pub(crate) struct Kept<V> {
@@ -16,6 +18,23 @@ pub(crate) struct Kept<V> {
 pub(crate) struct Granted {
     pub(crate) lease: LeaseId,
     pub(crate) term: Term,
+}
+
+impl<V: Value> Kept<V> {
+    /// An entry whose value is an object.
+    pub(crate) fn hot(entry: Entry<V>) -> Self {
+        let weight = u32::try_from(entry.value.weight()).unwrap_or(u32::MAX);
+        let (created, body) = (Some(entry.create_revision), Body::Object(entry.value));
+        let version = Version::new(entry.mod_revision, created, entry.version, entry.lease, weight, body);
+        Self { key: entry.key, version }
+    }
+}
+
+impl Granted {
+    /// A lease of another holder, which ends at a time from this one's origin.
+    pub(crate) fn until(lease: Lease, deadline: Duration) -> Self {
+        Self { lease: lease.id, term: Term { time_to_live: lease.granted, deadline } }
+    }
 }
 
 impl<V: Value> State<V> {

@@ -21,13 +21,10 @@ mod txn;
 pub(crate) use codec::Codec;
 #[cfg(feature = "etcd")]
 pub(crate) use follow::{Present, Row};
-pub(crate) use image::Kept;
+pub(crate) use image::{Granted, Kept};
 #[cfg(feature = "etcd")]
 pub(crate) use record::Stored;
+#[cfg(feature = "durable")]
+pub(crate) use replay::{Facts, Replay};
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
 pub(crate) use txn::{Applied, Prepared, Refusal};
-#[cfg(feature = "durable")]
-pub(crate) use {
-    image::Granted,
-    replay::{Facts, Replay},
-};

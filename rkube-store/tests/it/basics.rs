@@ -130,6 +130,21 @@ async fn a_fork_goes_its_own_way() {
 }
 
 #[tokio::test]
+async fn a_fork_shares_what_it_has() {
+    let store: Memory<Text> = Memory::builder().build();
+    for at in 0..1000 {
+        store.commit(Txn::create(format!("a/{at}"), Text::new(format!("{at}")))).await.unwrap();
+    }
+    let of = async |store: &Memory<Text>| {
+        let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+        page.entries.iter().map(|entry| entry.value.as_str().as_ptr()).collect::<Vec<_>>()
+    };
+    let origin = of(&store).await;
+    assert_eq!(of(&store.fork().await.unwrap()).await, origin, "not one text was copied");
+    assert_eq!(of(&Memory::builder().copy_of(&store).await.unwrap()).await, origin);
+}
+
+#[tokio::test]
 async fn stats_tell_how_far_watchers_are_behind() {
     let store: Memory<Text> = Memory::builder().watch_queue(8).history(20).build();
     let mut watch = store.watch(&Prefix::all(), WatchOptions::after(Revision(1))).await.unwrap();

@@ -391,6 +391,10 @@ macro_rules! store_by_engine {
             async fn revoke(&self, lease: $crate::LeaseId) -> Result<(), $crate::CommitError<V>> {
                 self.engine.revoke(lease).await
             }
+
+            async fn fork(&self) -> Result<$crate::Memory<V>, $crate::StoreError> {
+                Ok($crate::Memory::of(self.engine.fork().await?))
+            }
         }
     };
 }

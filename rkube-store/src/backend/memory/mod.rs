@@ -32,7 +32,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::engine::{Engine, store_by_engine};
-use crate::{Sizes, Stats, StoreError, Value};
+use crate::{Sizes, Stats, Value};
 pub use options::Builder;
 
 /// A store in memory; see [`backend::memory`](self). Clones share one store.
@@ -71,29 +71,6 @@ impl<V: Value> Memory<V> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.engine.stats()
-    }
-
-    /// A store with this one's present state, for what may be tried: what happens to one does not happen to
-    /// the other. Values are shared, so only the index is copied. Leases go on in both; history begins anew.
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use rkube_store::testing::Text;
-    /// use rkube_store::{Key, Memory, Store, Txn};
-    /// let store = Memory::builder().build();
-    /// store.commit(Txn::create("a/1", Text::new("real"))).await?;
-    /// let fork = store.fork().await?;
-    /// fork.commit(Txn::new().put("a/1", Text::new("what if"))).await?;
-    /// let read = store.get(&Key::new("a/1"), None).await?;
-    /// assert_eq!(read.entry.map(|entry| entry.value.as_str().to_owned()).as_deref(), Some("real"));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// None at present.
-    pub async fn fork(&self) -> Result<Self, StoreError> {
-        Ok(Self::of(self.engine.fork().await?))
     }
 }
 

@@ -1,11 +1,12 @@
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use tokio::time::Instant;
 
 use super::Memory;
-use crate::Value;
 use crate::backend::engine::{Engine, Options, common_options};
-use crate::mvcc::State;
+use crate::mvcc::{Granted, Kept, State};
+use crate::{ListOptions, Prefix, Store, StoreError, Value};
 
 /// The bounds of a store in memory.
 ///
@@ -41,5 +42,34 @@ impl<V: Value> Builder<V> {
     pub fn build(self) -> Memory<V> {
         let state = State::new(self.options.history.clone(), self.options.hot_bytes);
         Memory::of(Engine::new(state, &self.options, Instant::now(), None))
+    }
+
+    /// A store with the present state of any other one; see [`Store::fork`], which knows cheaper ways.
+    ///
+    /// # Errors
+    /// As [`Store::list`].
+    pub async fn copy_of<S: Store<V> + ?Sized>(self, store: &S) -> Result<Memory<V>, StoreError> {
+        let page = store.list(&Prefix::all(), ListOptions::default()).await?;
+        let origin = Instant::now();
+        let mut state =
+            State::starting_at(page.revision, self.options.history.clone(), self.options.hot_bytes);
+        let bound: BTreeSet<_> = page.entries.iter().filter_map(|entry| entry.lease).collect();
+        let mut over = BTreeSet::new();
+        for id in bound {
+            match store.time_to_live(id).await {
+                Ok(lease) => state.regrant(Granted::until(lease, origin.elapsed() + lease.remaining)),
+                Err(StoreError::LeaseNotFound(_)) => {
+                    over.insert(id);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        for entry in page.entries {
+            // What ended with its lease since it was listed must not live on without one.
+            if !entry.lease.is_some_and(|lease| over.contains(&lease)) {
+                state.place(Kept::hot(entry));
+            }
+        }
+        Ok(Memory::of(Engine::new(state, &self.options, origin, None)))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Broken, Outcome, Place, cases, ensure, ensure_eq, next_batch};
 use crate::testing::Text;
-use crate::{CommitError, Key, LeaseId, Prefix, StoreError, Txn, WatchOptions};
+use crate::{CommitError, Key, LeaseId, ListOptions, Prefix, Store, StoreError, Txn, WatchOptions};
 
 cases! {
     the_end_of_a_lease_deletes_its_keys_in_one_commit: [7],
@@ -13,6 +13,7 @@ cases! {
     a_key_written_without_its_lease_outlives_it: [],
     a_key_moves_from_lease_to_lease: [],
     a_lease_that_is_over_is_an_error: [16],
+    a_fork_goes_its_own_way: [],
 }
 
 /// Within what every backend can grant.
@@ -127,5 +128,30 @@ async fn a_lease_that_is_over_is_an_error(place: &Place) -> Outcome {
     ensure!(asked.as_ref().is_err_and(lost), "a lease that is over has time: {asked:?}");
     let revoked = place.store.revoke(lease.id).await;
     ensure!(matches!(&revoked, Err(CommitError::Store(error)) if lost(error)), "revoked twice: {revoked:?}");
+    Ok(())
+}
+
+async fn a_fork_goes_its_own_way(place: &Place) -> Outcome {
+    let all = ListOptions::default;
+    let lease = place.store.grant(TTL * 20).await?;
+    put(place, "a/leased", lease.id).await?;
+    place.put("a/1", "1").await?;
+    place.put("a/1", "2").await?;
+    place.put("a/gone", "1").await?;
+    let last = place.remove("a/gone").await?.revision;
+    let before = place.store.list(&Prefix::all(), all()).await?;
+    let fork = place.store.fork().await?;
+    let forked = fork.list(&Prefix::all(), all()).await?;
+    ensure_eq!(forked.entries, before.entries, "the state of the fork");
+    ensure!(forked.revision >= last, "the revision fell to {}", forked.revision);
+    let left = fork.time_to_live(lease.id).await?;
+    ensure!(left.granted == lease.granted && !left.remaining.is_zero(), "the fork's lease is {left:?}");
+    fork.revoke(lease.id).await?;
+    fork.commit(Txn::new().put("a/1", Text::new("what if"))).await?;
+    ensure_eq!(place.store.list(&Prefix::all(), all()).await?.entries, before.entries, "the first one");
+    place.put("b/1", "real").await?;
+    let keys = fork.list(&Prefix::all(), all()).await?.entries;
+    let keys: Vec<_> = keys.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
+    ensure_eq!(keys, [("a/1", "what if")], "what is left in the fork");
     Ok(())
 }

@@ -10,6 +10,9 @@ pub enum Error {
     /// The API refused a call.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The store's state cannot be read.
+    #[error(transparent)]
+    Store(#[from] rkube_store::StoreError),
     /// Two definitions are for one resource.
     #[error(transparent)]
     Registry(#[from] RegistryError),

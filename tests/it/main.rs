@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod election;
+mod forks;
 mod isolation;
 mod kube_rs;
 mod replay;

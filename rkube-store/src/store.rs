@@ -3,8 +3,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::{
-    CommitError, Committed, Entry, Key, Lease, LeaseId, Limits, Memory, Prefix, Revision, StoreError, Txn,
-    Value, Watch, WatchOptions,
+    CommitError, Committed, Entry, Key, Lease, LeaseId, Limits, Memory, Prefix, Revision, Stats, StoreError,
+    Txn, Value, Watch, WatchOptions,
 };
 
 /// A revisioned key-value store. Used as `Arc<dyn Store<V>>`.
@@ -162,6 +162,9 @@ pub trait Store<V: Value>: Send + Sync + 'static {
     async fn fork(&self) -> Result<Memory<V>, StoreError> {
         Memory::builder().copy_of(self).await
     }
+
+    /// How it is doing, as far as this process can see without asking another one.
+    fn stats(&self) -> Stats;
 
     /// What a caller must stay within.
     fn limits(&self) -> Limits {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::image::Kept;
 use super::keys::Id;
-use super::record::{Body, Held, Stored, Version};
+use super::record::{Body, Held, Stored, Version, weight_of};
 use super::state::State;
 use crate::{Key, LeaseId, Revision, Value};
 
@@ -54,7 +54,7 @@ impl<V: Value> Present<V> {
     fn into_version(self) -> Version<V> {
         let (weight, body) = match self.object {
             Some((value, weight)) => (weight, Body::Both(Box::new((value, self.bytes)))),
-            None => (0, Body::Bytes(self.bytes)),
+            None => (weight_of(&self.bytes), Body::Bytes(self.bytes)),
         };
         Version::new(self.modified, Some(self.created), self.version, self.lease, weight, body)
     }

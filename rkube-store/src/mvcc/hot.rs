@@ -137,11 +137,16 @@ impl<V: Value> State<V> {
             return;
         }
         let Some(id) = self.keys.find(key) else { return };
-        let record = self.keys.record_mut(id);
-        let Some(version) = record.and_then(|record| record.written_at(modified)) else { return };
+        let Some(record) = self.keys.record_mut(id) else { return };
+        let is_current = record.current.modified == modified;
+        let Some(version) = record.written_at(modified) else { return };
         if let Body::Bytes(bytes) = &version.body {
             let bytes = bytes.clone();
             version.body = Body::Both(Box::new((value, bytes)));
+            if is_current {
+                // An object that was decoded may weigh something else than the one that was written.
+                self.entry_bytes = self.entry_bytes + u64::from(weight) - u64::from(version.weight);
+            }
             version.weight = weight;
             version.touched.store(false, Ordering::Relaxed);
             self.hot.enter(id, version);

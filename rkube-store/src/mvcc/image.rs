@@ -61,6 +61,7 @@ impl<V: Value> State<V> {
     pub(crate) fn place(&mut self, kept: Kept<V>) {
         let Kept { key, version } = kept;
         self.has_cold |= version.object().is_none();
+        self.entry_bytes += version.bytes(&key);
         if let Some(lease) = version.lease {
             self.leases.bind(lease, &key);
         }

@@ -47,9 +47,19 @@ impl<V> Version<V> {
     }
 }
 
+/// What a value weighs that nobody has decoded yet: its bytes.
+pub(super) fn weight_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
 impl<V: Value> Version<V> {
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.body, Body::Gone)
+    }
+
+    /// What it takes while it is its key's present version.
+    pub(super) fn bytes(&self, key: &Key) -> u64 {
+        if self.is_gone() { 0 } else { key.as_str().len() as u64 + u64::from(self.weight) }
     }
 
     /// The object, if it is one.

@@ -9,7 +9,7 @@ use super::Codec;
 use super::image::{Granted, Kept};
 use super::keys::Id;
 use super::leases::Term;
-use super::record::{Body, Version};
+use super::record::{Body, Version, weight_of};
 use super::state::{Dropped, State};
 use crate::{Key, LeaseId, Revision, StoreError, Value};
 
@@ -26,7 +26,8 @@ impl<V: Value> Kept<V> {
     /// One that was read from a file.
     pub(crate) fn cold(key: Key, facts: Facts, bytes: Arc<[u8]>) -> Self {
         let Facts { created, modified, version, lease } = facts;
-        Self { key, version: Version::new(modified, Some(created), version, lease, 0, Body::Bytes(bytes)) }
+        let (weight, body) = (weight_of(&bytes), Body::Bytes(bytes));
+        Self { key, version: Version::new(modified, Some(created), version, lease, weight, body) }
     }
 
     pub(crate) fn facts(&self) -> Facts {
@@ -71,7 +72,8 @@ impl<V: Value> State<V> {
                     let current = self.current(&key);
                     let created = current.map(|current| current.created);
                     let version = current.map_or(1, |current| current.version + 1);
-                    let written = Version::new(self.head, created, version, lease, 0, Body::Bytes(bytes));
+                    let (weight, body) = (weight_of(&bytes), Body::Bytes(bytes));
+                    let written = Version::new(self.head, created, version, lease, weight, body);
                     ids.push(self.write(self.keys.find(&key), key, written).0);
                 }
                 Replay::Delete { key } if self.current(&key).is_some() => {

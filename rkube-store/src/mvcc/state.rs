@@ -18,6 +18,8 @@ pub(crate) struct State<V> {
     pub(super) visible: Revision,
     pub(super) leases: Leases,
     pub(super) hot: Hot,
+    /// What the present versions take.
+    pub(super) entry_bytes: u64,
     /// Whether any value ever went cold: if none did, no commit has to look for bytes.
     pub(super) has_cold: bool,
     /// The oldest readable revision. What is older leaves memory by and by (see [`State::trim`]).
@@ -89,6 +91,7 @@ impl<V: Value> State<V> {
             visible: head,
             leases: Leases::new(),
             hot: Hot::new(hot_budget),
+            entry_bytes: 0,
             has_cold: false,
             floor: head,
             retention,
@@ -255,16 +258,29 @@ impl<V: Value> State<V> {
 
     pub(crate) fn sizes(&self) -> Sizes {
         let (hot_values, hot_bytes) = self.hot.sizes();
-        Sizes { keys: self.keys.len(), revisions: self.log.len(), hot_values, hot_bytes }
+        Sizes {
+            keys: self.keys.len(),
+            revisions: self.log.len(),
+            hot_values,
+            hot_bytes,
+            entry_bytes: self.entry_bytes,
+        }
+    }
+
+    /// What the present entries take.
+    pub(crate) fn entry_bytes(&self) -> u64 {
+        self.entry_bytes
     }
 
     /// Writes a version of a key that has a place already, or gets one, and binds or frees its lease.
     /// Returns the key as the store holds it.
     pub(super) fn write(&mut self, id: Option<Id>, key: Key, version: Version<V>) -> (Id, Key) {
         let lease = version.lease;
+        self.entry_bytes += version.bytes(&key);
         let (id, bound) = match id.and_then(|id| Some((id, self.keys.record_mut(id)?))) {
             Some((id, record)) => {
                 let bound = record.current.lease;
+                self.entry_bytes -= record.current.bytes(&key);
                 record.push(version);
                 (id, bound)
             }

@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    CommitError, Committed, Key, Lease, LeaseId, Limits, ListOptions, Page, Prefix, Read, Revision, Store,
-    StoreError, Txn, Value, Watch, WatchError, WatchOptions,
+    CommitError, Committed, Key, Lease, LeaseId, Limits, ListOptions, Page, Prefix, Read, Revision, Stats,
+    Store, StoreError, Txn, Value, Watch, WatchError, WatchOptions,
 };
 
 /// What happens to a commit.
@@ -132,6 +132,10 @@ impl<V: Value> Store<V> for Faulty<V> {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<V>> {
         self.store.revoke(lease).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.store.stats()
     }
 
     fn limits(&self) -> Limits {

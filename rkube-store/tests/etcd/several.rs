@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rkube_store::backend::etcd::Etcd;
 use rkube_store::testing::Text;
 use rkube_store::{
-    CommitError, Committed, Key, Lease, LeaseId, ListOptions, Page, Prefix, Read, Revision, Store,
+    CommitError, Committed, Key, Lease, LeaseId, ListOptions, Page, Prefix, Read, Revision, Stats, Store,
     StoreError, Txn, Watch, WatchOptions,
 };
 
@@ -75,5 +75,9 @@ impl Store<Text> for Several {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<Text>> {
         self.next().revoke(lease).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.next().stats()
     }
 }

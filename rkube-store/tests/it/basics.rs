@@ -144,6 +144,28 @@ async fn a_fork_shares_what_it_has() {
     assert_eq!(of(&Memory::builder().copy_of(&store).await.unwrap()).await, origin);
 }
 
+/// Whatever happens to a store, what its entries take is the sum of what they are.
+#[tokio::test]
+async fn the_size_of_all_entries_is_that_of_each() {
+    for hot in [0, 300, 1 << 30] {
+        let store: Memory<Text> = Memory::builder().hot_bytes(hot).history(50).build();
+        for at in 0..1000_usize {
+            let key = format!("a/{}", at * 7 % 13);
+            let txn = match at % 4 {
+                0 => Txn::new().remove(&*key),
+                _ => Txn::new().put(&*key, Text::new("x".repeat(at % 50))),
+            };
+            store.commit(txn).await.unwrap();
+            store.get(&Key::new(format!("a/{}", at * 5 % 13)), None).await.unwrap();
+            let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+            let each = page.entries.iter().map(|entry| entry.key.as_str().len() + entry.value.weight());
+            assert_eq!(store.sizes().entry_bytes, each.sum::<usize>() as u64);
+        }
+        assert_eq!(store.fork().await.unwrap().sizes().entry_bytes, store.sizes().entry_bytes);
+        assert_eq!(store.stats().commits.count, 1000);
+    }
+}
+
 #[tokio::test]
 async fn stats_tell_how_far_watchers_are_behind() {
     let store: Memory<Text> = Memory::builder().watch_queue(8).history(20).build();

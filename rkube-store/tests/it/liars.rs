@@ -14,7 +14,7 @@ use rkube_store::testing::history::{Load, check};
 use rkube_store::testing::{Text, suite};
 use rkube_store::{
     Batch, Change, Check, CommitError, Committed, Key, Lease, LeaseId, ListOptions, Memory, Page, Prefix,
-    Read, Revision, Store, StoreError, Txn, Watch, WatchError, WatchItem, WatchOptions,
+    Read, Revision, Stats, Store, StoreError, Txn, Watch, WatchError, WatchItem, WatchOptions,
 };
 
 use crate::suite::{drive, spread};
@@ -155,6 +155,10 @@ impl Store<Text> for Liar {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<Text>> {
         self.memory.revoke(lease).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.memory.stats()
     }
 }
 

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use rkube_store::testing::model::Model;
 use rkube_store::{
     Batch, Change, Check, CodecError, CommitError, Committed, Conflict, Entry, Event, Key, Lease, LeaseId,
-    Limits, ListOptions, Op, Page, Prefix, Read, Revision, Store, StoreError, Transform, Txn, Value, Watch,
-    WatchError, WatchItem, WatchOptions,
+    Limits, ListOptions, Op, Page, Prefix, Read, Revision, Stats, Store, StoreError, Transform, Txn, Value,
+    Watch, WatchError, WatchItem, WatchOptions,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -252,6 +252,11 @@ impl<V: Value> Store<V> for Plain {
             let (granted, end) = state.leases.get(&id).ok_or(StoreError::LeaseNotFound(id))?;
             Ok(lease(id, *granted, *end))
         })
+    }
+
+    fn stats(&self) -> Stats {
+        let state = self.state.lock();
+        Stats { revision: state.model.head(), compacted: state.model.compacted(), ..Stats::default() }
     }
 
     async fn revoke(&self, id: LeaseId) -> Result<(), CommitError<V>> {

@@ -85,6 +85,14 @@ async fn plain_bytes() {
     passes(OfPlain).await;
 }
 
+#[tokio::test]
+async fn a_quota_of_memory() {
+    for hot in [0, 100_000, 1 << 30] {
+        let store = Memory::builder().quota_bytes(200_000).hot_bytes(hot).build();
+        suite::quota(Arc::new(store)).await.unwrap();
+    }
+}
+
 /// Only what races, on real threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn memory_on_threads() {

@@ -65,9 +65,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::engine::{Engine, Options, store_by_engine};
-use super::memory::Memory;
+use crate::Value;
 use crate::mvcc::Codec;
-use crate::{StoreError, Value};
 pub use disk::{Disk, Folder, Output};
 pub use error::OpenError;
 pub use open::{Cut, Recovery, verify};
@@ -76,7 +75,7 @@ pub use options::Builder;
 use queue::Queue;
 pub use raw::Raw;
 use stats::Figures;
-pub use stats::{Condition, DiskUse, Latency, Stats};
+pub use stats::{Condition, DiskUse, Stats};
 use writer::Writer;
 
 /// A store on disk; see [`backend::durable`](self). Clones share one store, which is closed when the last of
@@ -204,14 +203,6 @@ impl<V: Value> Durable<V> {
         let mut ended = self.log.ended.subscribe();
         // Without a sender the thread is gone, too.
         let _ = ended.wait_for(|ended| *ended).await;
-    }
-
-    /// A store in memory with this one's present state; see [`Memory::fork`].
-    ///
-    /// # Errors
-    /// None at present.
-    pub async fn fork(&self) -> Result<Memory<V>, StoreError> {
-        Ok(Memory::of(self.engine.fork().await?))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use smallvec::SmallVec;
+use tokio::time::Instant;
 
 use super::journal::{Entry, Lost, Record, Sealed, Writes};
 use super::{Engine, Receiver};
@@ -54,8 +55,13 @@ struct After<V> {
 
 impl<V: Value> Engine<V> {
     pub(in crate::backend) async fn commit(&self, txn: Txn<V>) -> Result<Committed<V>, CommitError<V>> {
+        let since = Instant::now();
         match self.begin(txn) {
-            Ok(begun) => begun.end().await,
+            Ok(begun) => {
+                let committed = begun.end().await?;
+                self.note_commit(since);
+                Ok(committed)
+            }
             Err(error) => {
                 // A refusal tells of what is there, so that must be durable.
                 self.settled().await?;
@@ -170,9 +176,7 @@ impl<V: Value> Engine<V> {
         prepared: Prepared<V>,
     ) -> Result<Begun<V>, CommitError<V>> {
         let Parts { writes, weights, sealed, ends } = parts;
-        if let Some(journal) = &self.journal {
-            journal.admit(writes)?;
-        }
+        self.admit(&state, writes)?;
         let applied = state.apply(txn.ops, &weights, sealed.values, prepared);
         if let Some(id) = ends {
             state.end_lease(id);

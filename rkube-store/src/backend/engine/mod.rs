@@ -28,7 +28,8 @@ use tokio::time::Instant;
 use crate::mvcc::{Codec, Dropped, Marks, State};
 use crate::watch::Hub;
 use crate::{
-    CommitError, Lease, LeaseId, Prefix, Revision, Sizes, Stats, StoreError, Value, Watch, WatchOptions,
+    CommitError, Latency, Lease, LeaseId, Prefix, Revision, Sizes, Stats, StoreError, Value, Watch,
+    WatchOptions,
 };
 #[cfg(feature = "durable")]
 pub(super) use copy::Copying;
@@ -47,6 +48,7 @@ pub(super) struct Engine<V> {
     /// The revisions that long reads look at; what they may still need is not trimmed.
     pins: Mutex<BTreeMap<Revision, usize>>,
     marks: Mutex<Marks>,
+    commits: Mutex<Latency>,
     /// Times within count from here.
     origin: Instant,
     /// When the next lease ends, in nanoseconds from the origin; `u64::MAX` for never.
@@ -92,6 +94,15 @@ impl<V: Value> Engine<V> {
             }
         }
         self.note_next_end(&self.state.read());
+    }
+
+    /// Whether something may be written now.
+    fn admit(&self, state: &State<V>, writes: Writes) -> Result<(), StoreError> {
+        let quota = self.options.quota_bytes.filter(|_| writes == Writes::More);
+        if quota.is_some_and(|quota| state.entry_bytes() >= quota) {
+            return Err(StoreError::NoSpace);
+        }
+        self.journal.as_ref().map_or(Ok(()), |journal| journal.admit(writes))
     }
 
     /// Called with the state's lock held, so that the note is never older than the state.
@@ -157,6 +168,7 @@ impl<V: Value> Engine<V> {
             options: options.clone(),
             pins: Mutex::new(BTreeMap::new()),
             marks: Mutex::new(Marks::default()),
+            commits: Mutex::default(),
             origin,
             next_end: AtomicU64::new(u64::MAX),
             aging: AtomicBool::new(false),
@@ -196,11 +208,17 @@ impl<V: Value> Engine<V> {
         self.state.read().sizes()
     }
 
+    /// A commit that began then is done.
+    pub(super) fn note_commit(&self, since: Instant) {
+        self.commits.lock().note(since.elapsed());
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let state = self.state.read();
         let (revision, compacted, sizes) = (state.visible(), state.floor(), state.sizes());
         drop(state);
-        Stats { revision, compacted, sizes, watches: self.hub.stats() }
+        let commits = *self.commits.lock();
+        Stats { revision, compacted, sizes, watches: self.hub.stats(), commits }
     }
 
     /// The oldest revision that can be read.
@@ -269,9 +287,7 @@ impl<V: Value> Engine<V> {
         self.expire();
         let (lease, noted) = {
             let mut state = self.state.write();
-            if let Some(journal) = &self.journal {
-                journal.admit(Writes::More)?;
-            }
+            self.admit(&state, Writes::More)?;
             let lease = state.grant(time_to_live, self.now());
             self.note_next_end(&state);
             (lease, self.note(&state, Record::Grant { lease: lease.id, time_to_live }))
@@ -390,6 +406,10 @@ macro_rules! store_by_engine {
 
             async fn revoke(&self, lease: $crate::LeaseId) -> Result<(), $crate::CommitError<V>> {
                 self.engine.revoke(lease).await
+            }
+
+            fn stats(&self) -> $crate::Stats {
+                self.engine.stats()
             }
 
             async fn fork(&self) -> Result<$crate::Memory<V>, $crate::StoreError> {

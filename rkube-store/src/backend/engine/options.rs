@@ -8,6 +8,8 @@ use crate::mvcc::Retention;
 pub(in crate::backend) struct Options {
     pub(in crate::backend) history: Retention,
     pub(in crate::backend) hot_bytes: Option<usize>,
+    /// What the present entries may take in memory.
+    pub(in crate::backend) quota_bytes: Option<u64>,
     pub(in crate::backend) watch_queue: usize,
     pub(in crate::backend) transform: Option<Arc<dyn Transform>>,
 }
@@ -17,6 +19,7 @@ impl Default for Options {
         Self {
             history: Retention { revisions: 50_000, age: None },
             hot_bytes: Some(1 << 30),
+            quota_bytes: None,
             watch_queue: 1024,
             transform: None,
         }

@@ -43,6 +43,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::backend::engine::Options;
 use crate::{
@@ -121,12 +122,6 @@ impl<V: Value> Etcd<V> {
             }
         }
     }
-
-    /// How the cache is doing.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.shared.cache().engine.stats()
-    }
 }
 
 impl<V: Value> Shared<V> {
@@ -152,7 +147,10 @@ impl<V: Value> Store<V> for Etcd<V> {
 
     async fn commit(&self, txn: Txn<V>) -> Result<Committed<V>, CommitError<V>> {
         self.limits().check(&txn)?;
-        self.shared.commit(txn).await
+        let since = Instant::now();
+        let committed = self.shared.commit(txn).await?;
+        self.shared.cache().engine.note_commit(since);
+        Ok(committed)
     }
 
     async fn watch(&self, prefix: &Prefix, options: WatchOptions) -> Result<Watch<V>, StoreError> {
@@ -185,5 +183,9 @@ impl<V: Value> Store<V> for Etcd<V> {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<V>> {
         self.shared.client.revoke(lease).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.cache().engine.stats()
     }
 }

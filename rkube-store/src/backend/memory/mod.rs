@@ -32,7 +32,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::engine::{Engine, store_by_engine};
-use crate::{Sizes, Stats, Value};
+use crate::{Sizes, Value};
 pub use options::Builder;
 
 /// A store in memory; see [`backend::memory`](self). Clones share one store.
@@ -65,12 +65,6 @@ impl<V: Value> Memory<V> {
     #[must_use]
     pub fn sizes(&self) -> Sizes {
         self.engine.sizes()
-    }
-
-    /// How it is doing.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.engine.stats()
     }
 }
 

@@ -37,6 +37,14 @@ impl<V: Value> Builder<V> {
         self
     }
 
+    /// How much the present entries may take, as [`Sizes::entry_bytes`](crate::Sizes::entry_bytes) counts
+    /// them; without bound by default. When they do, commits that put something are refused with
+    /// [`StoreError::NoSpace`], whatever its size; those that only delete are done.
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.options.quota_bytes = Some(bytes);
+        self
+    }
+
     /// The empty store, at revision 1.
     #[must_use]
     pub fn build(self) -> Memory<V> {

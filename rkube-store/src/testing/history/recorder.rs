@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use super::{Answer, Call, End, History, Operation, Watched};
 use crate::testing::Text;
 use crate::{
-    CommitError, Committed, Key, Lease, LeaseId, Limits, ListOptions, Page, Prefix, Read, Revision, Store,
-    StoreError, Txn, Watch, WatchOptions,
+    CommitError, Committed, Key, Lease, LeaseId, Limits, ListOptions, Page, Prefix, Read, Revision, Stats,
+    Store, StoreError, Txn, Watch, WatchOptions,
 };
 
 /// A store that notes what its clients ask and get. Leases and compaction pass unrecorded, so keys with a
@@ -172,6 +172,10 @@ impl Store<Text> for Recorder {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<Text>> {
         self.store.revoke(lease).await
+    }
+
+    fn stats(&self) -> Stats {
+        self.store.stats()
     }
 
     fn limits(&self) -> Limits {

@@ -32,6 +32,7 @@ mod commits;
 mod concurrent;
 mod leases;
 mod limits;
+mod quota;
 mod reads;
 mod watches;
 
@@ -46,6 +47,7 @@ use futures::future::BoxFuture;
 
 use super::Text;
 use crate::{Batch, Committed, Revision, Store, Txn, Watch, WatchItem};
+pub use quota::quota;
 
 /// What the suite needs of a backend.
 #[async_trait]

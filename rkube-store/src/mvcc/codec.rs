@@ -15,6 +15,16 @@ impl Codec {
         Self { transform }
     }
 
+    /// Whether what one seals is what the other one seals.
+    #[cfg(feature = "durable")]
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.transform, &other.transform) {
+            (None, None) => true,
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
     /// The bytes to keep, without spare capacity.
     pub(crate) fn seal<V: Value>(&self, key: &Key, value: &V) -> Result<Arc<[u8]>, StoreError> {
         let plain = value.encode().map_err(|source| StoreError::Codec { key: key.clone(), source })?;

@@ -35,8 +35,19 @@ impl<V: Value> Kept<V> {
         Facts { created, modified, version, lease }
     }
 
+    /// The value as it is kept at rest by another codec than that which keeps it here.
+    pub(crate) fn resealed(&self, of: &Codec, by: &Codec) -> Result<Arc<[u8]>, StoreError> {
+        if of.is_same(by) {
+            return self.sealed(of);
+        }
+        match self.version.stored(&self.key) {
+            Some(stored) => by.seal(&self.key, &stored.load(of)?.value),
+            None => Ok(Arc::from([])),
+        }
+    }
+
     /// The value as it is kept at rest; encodes it where nobody has yet.
-    pub(crate) fn sealed(&self, codec: &Codec) -> Result<Arc<[u8]>, StoreError> {
+    fn sealed(&self, codec: &Codec) -> Result<Arc<[u8]>, StoreError> {
         match &self.version.body {
             Body::Object(value) => codec.seal(&self.key, value),
             Body::Bytes(bytes) => Ok(bytes.clone()),

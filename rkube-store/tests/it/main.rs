@@ -16,4 +16,6 @@ mod liars;
 mod load;
 mod model;
 mod plain;
+#[cfg(feature = "durable")]
+mod saves;
 mod suite;

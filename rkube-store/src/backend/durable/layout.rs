@@ -82,6 +82,8 @@ impl Listing {
 pub(super) enum Kind {
     Log,
     Snapshot,
+    /// A state that stands alone.
+    Saved,
 }
 
 impl Kind {
@@ -89,6 +91,7 @@ impl Kind {
         match self {
             Self::Log => *b"rkubeLOG",
             Self::Snapshot => *b"rkubeSNP",
+            Self::Saved => *b"rkubeSAV",
         }
     }
 }

@@ -50,6 +50,7 @@ mod open;
 mod options;
 mod queue;
 mod raw;
+pub mod save;
 mod snapshot;
 mod stats;
 mod writer;

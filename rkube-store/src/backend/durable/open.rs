@@ -129,7 +129,7 @@ impl<V: Value> Reading<V> {
         if let Some((newest, older)) = files.snapshots.split_last() {
             let name = snapshot_name(*newest);
             let from = disk.read(&name).map_err(OpenError::io(format!("read {name}")))?;
-            let (state, header, bytes) = snapshot::read(from, &name, options)?;
+            let (state, header, bytes) = snapshot::read(from, &name, Kind::Snapshot, options)?;
             if header.revision != *newest {
                 return Err(OpenError::damaged(&name, 0, "its name gives another revision"));
             }

@@ -9,7 +9,7 @@ use super::error::OpenError;
 use super::frame::{self, Head};
 use super::layout::{Header, Kind, new_name, read_up_to, snapshot_name};
 use crate::backend::engine::{Copying, Engine, Options};
-use crate::mvcc::{Granted, State};
+use crate::mvcc::{Codec, Granted, State};
 use crate::{Revision, StoreError, Value};
 
 /// About how many bytes a frame of a snapshot has.
@@ -29,10 +29,14 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn begin(disk: &'a dyn Disk, reserve: u64, name: &str, header: Header) -> Result<Self, OpenError> {
+    fn begin(
+        disk: &'a dyn Disk,
+        reserve: u64,
+        (name, kind, header): (&str, Kind, Header),
+    ) -> Result<Self, OpenError> {
         let doing = format!("write {name}");
         let mut file = disk.create(name).map_err(OpenError::io(&doing))?;
-        file.append(&header.encode(Kind::Snapshot)).map_err(OpenError::io(&doing))?;
+        file.append(&header.encode(kind)).map_err(OpenError::io(&doing))?;
         let mut buffer = Vec::with_capacity(FRAME_BYTES + (64 << 10));
         frame::begin(&mut buffer);
         Ok(Self {
@@ -101,8 +105,8 @@ pub(super) fn write<V: Value>(
     let mut copying = engine.copying_oldest()?;
     let header = Header { revision: copying.revision(), ..header };
     let name = new_name(&snapshot_name(header.revision));
-    let frames = Frames::begin(disk, reserve, &name, header);
-    let written = frames.and_then(|frames| write_entries(engine, frames, &mut copying, stop));
+    let frame = (name.as_str(), Kind::Snapshot, header);
+    let written = write_entries(engine, &engine.codec, (disk, reserve), frame, &mut copying, stop);
     if written.is_err() {
         // Of no worth, and no harm if it stays: the next start removes it.
         let _ = disk.remove(&name);
@@ -110,9 +114,12 @@ pub(super) fn write<V: Value>(
     Ok(Saved { header, bytes: written? })
 }
 
-fn write_entries<V: Value>(
+/// Writes a file: its name, its kind and how it begins, then the entries.
+pub(super) fn write_entries<V: Value>(
     engine: &Engine<V>,
-    mut frames: Frames<'_>,
+    values: &Codec,
+    (disk, reserve): (&dyn Disk, u64),
+    (name, kind, header): (&str, Kind, Header),
     copying: &mut Copying<'_, V>,
     stop: &AtomicBool,
 ) -> Result<u64, OpenError> {
@@ -120,6 +127,7 @@ fn write_entries<V: Value>(
         let state = engine.state.read();
         (state.granted(), state.last_lease())
     };
+    let mut frames = Frames::begin(disk, reserve, (name, kind, header))?;
     frames.add(|to| codec::push_saved(to, &Line::LastLease { lease: last_lease }))?;
     for granted in leases {
         frames.add(|to| codec::push_lease(to, granted))?;
@@ -130,7 +138,7 @@ fn write_entries<V: Value>(
             return Err(StoreError::Unavailable("the store is closed".to_owned()).into());
         }
         for kept in piece {
-            let value = kept.sealed(&engine.codec)?;
+            let value = kept.resealed(&engine.codec, values)?;
             frames.add(|to| codec::push_kept(to, &kept, &value))?;
             entries += 1;
         }
@@ -143,13 +151,14 @@ fn write_entries<V: Value>(
 pub(super) fn read<V: Value>(
     from: Box<dyn Read + Send>,
     name: &str,
+    kind: Kind,
     options: &Options,
 ) -> Result<(State<V>, Header, u64), OpenError> {
     let mut from = BufReader::with_capacity(FRAME_BYTES, from);
     let mut buffer = Vec::new();
     let doing = || OpenError::io(format!("read {name}"));
     read_up_to(&mut from, Header::BYTES, &mut buffer).map_err(doing())?;
-    let header = Header::decode(name, &buffer, Kind::Snapshot)?;
+    let header = Header::decode(name, &buffer, kind)?;
     let mut state = State::starting_at(header.revision, options.history.clone(), options.hot_bytes);
     let (mut number, mut offset) = (header.frame, Header::BYTES);
     let mut loaded = Loaded::default();

@@ -56,6 +56,11 @@ impl<V: Value> Memory<V> {
         Self { engine }
     }
 
+    #[cfg(feature = "durable")]
+    pub(super) fn engine(&self) -> &Engine<V> {
+        &self.engine
+    }
+
     /// Ends leases in time, and ages history, for as long as it is polled. It returns when the store is gone.
     pub fn run_expiry(&self) -> impl Future<Output = ()> + Send + use<V> {
         self.engine.run_expiry()

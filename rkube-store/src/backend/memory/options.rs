@@ -4,6 +4,8 @@ use std::marker::PhantomData;
 use tokio::time::Instant;
 
 use super::Memory;
+#[cfg(feature = "durable")]
+use crate::backend::durable::OpenError;
 use crate::backend::engine::{Engine, Options, common_options};
 use crate::mvcc::{Granted, Kept, State};
 use crate::{ListOptions, Prefix, Store, StoreError, Value};
@@ -50,6 +52,19 @@ impl<V: Value> Builder<V> {
     pub fn build(self) -> Memory<V> {
         let state = State::new(self.options.history.clone(), self.options.hot_bytes);
         Memory::of(Engine::new(state, &self.options, Instant::now(), None))
+    }
+
+    /// A store with the state that was [saved](crate::backend::durable::save) to a file: the same revision,
+    /// the same entries with theirs, all leases with their full time to live. History begins anew. Values
+    /// are opened with this builder's transformer. This reads the whole file and waits for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with the file. Feature `durable`.
+    #[cfg(feature = "durable")]
+    pub fn restore(self, path: impl AsRef<std::path::Path>) -> Result<Memory<V>, OpenError> {
+        let origin = Instant::now();
+        let state = crate::backend::durable::save::read(path.as_ref(), &self.options)?;
+        Ok(Memory::of(Engine::new(state, &self.options, origin, None)))
     }
 
     /// A store with the present state of any other one; see [`Store::fork`], which knows cheaper ways.

@@ -46,6 +46,7 @@ mod render;
 mod router;
 mod server;
 mod service;
+mod storage;
 mod tls;
 mod version;
 mod watch;

@@ -26,6 +26,7 @@ use super::{
     query::{self, Query},
     render::{self, Renderer},
     router::{self, Page, ResourceRoute, Route},
+    storage::Storage,
     version::VersionInfo,
     watch::{self, Framer},
 };
@@ -33,6 +34,7 @@ use crate::{
     codec::protobuf,
     context::Context,
     error::ApiError,
+    pipeline::Server,
     registry::{Include, Registry},
     request::{ApiRequest, ApiResponse, Body, Credentials, Transport, Verb, patch_type},
 };
@@ -93,6 +95,12 @@ impl ServiceBuilder {
         self
     }
 
+    /// The server whose store `/metrics` tells of, too.
+    pub fn storage(mut self, server: Arc<Server>) -> Self {
+        self.0.storage = Some(Storage::new(server));
+        self
+    }
+
     /// Bounds on single requests.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.0.limits = limits;
@@ -107,6 +115,9 @@ impl ServiceBuilder {
 
     /// The service.
     pub fn build(self) -> ApiService {
+        if let Some(storage) = &self.0.storage {
+            storage.register(&self.0.metrics);
+        }
         ApiService(Arc::new(self.0))
     }
 }
@@ -129,6 +140,7 @@ struct Inner {
     access: Arc<dyn PathAccess>,
     health: Health,
     metrics: Metrics,
+    storage: Option<Storage>,
     limits: Limits,
     version: VersionInfo,
     /// Cancelled when the server stops: watches end.
@@ -176,6 +188,7 @@ impl ApiService {
             access: Arc::new(VerifiedOnly),
             health: Health::default(),
             metrics: Metrics::default(),
+            storage: None,
             limits: Limits::default(),
             version: VersionInfo::default(),
         })
@@ -307,7 +320,12 @@ impl ApiService {
                 Ok(render::response(StatusCode::OK, "application/json", text))
             }
             Page::Health { endpoint, check } => self.0.health.answer(endpoint, check.as_deref(), query),
-            Page::Metrics => self.0.metrics.answer(),
+            Page::Metrics => {
+                if let Some(storage) = &self.0.storage {
+                    storage.refresh().await?;
+                }
+                self.0.metrics.answer()
+            }
             Page::Index => self.0.pages.index(),
             Page::CoreVersions | Page::Groups | Page::Group(_) | Page::Resources { .. } => {
                 self.0.pages.discovery(page, headers)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rkube_store::{LeaseId, Store, Txn};
+use rkube_store::{LeaseId, ListOptions, Store, Txn};
 
 use super::{
     Action, Authenticator, Authorizer, FixedTable, Pool, Reader, Reservation, authn, authz,
@@ -213,6 +213,26 @@ impl Server {
     /// Whether a user may read a path that is no resource (`/apis`, `/version`), or 403.
     pub async fn authorize_path(&self, user: &UserInfo, path: &str) -> Result<(), ApiError> {
         authz::check(&self.parts.authorizer, user, Action::Path(path)).await
+    }
+
+    /// How many objects of each resource are stored, by group and plural name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stored(&self) -> Result<Vec<(Arc<Definition>, u64)>, ApiError> {
+        let snapshot = self.registry().snapshot();
+        let mut found = Vec::new();
+        for definition in snapshot.definitions() {
+            let folder = keys::folder(definition, None);
+            let counted = self.store().list(&folder, ListOptions::page(0)).await.map_err(store_error)?;
+            found.push((definition.clone(), counted.remaining));
+        }
+        Ok(found)
+    }
+
+    /// How the store is doing.
+    pub fn storage(&self) -> rkube_store::Stats {
+        self.store().stats()
     }
 
     pub(crate) fn store(&self) -> &Arc<dyn Store<Object>> {

@@ -60,8 +60,10 @@ impl Wire {
         let registry = world.server.registry().clone();
         let context = Context::simulated(2);
         let spawner = context.spawner.child();
-        let service =
-            ApiService::builder(world.server.clone(), registry, context).access(world.server.clone()).build();
+        let service = ApiService::builder(world.server.clone(), registry, context)
+            .access(world.server.clone())
+            .storage(world.server.clone())
+            .build();
         Self { world, service, spawner }
     }
 

@@ -258,3 +258,32 @@ async fn a_request_that_takes_too_long_is_given_up() {
     let response = wire.service.respond(request).await;
     assert_eq!(response.status(), 504);
 }
+
+#[tokio::test(start_paused = true)]
+async fn metrics_tell_of_the_store() {
+    let wire = Wire::new().await;
+    let before = wire.world.store.stats();
+    for name in ["a", "b", "c"] {
+        wire.config_map(name, "x").await;
+    }
+    wire.ask("DELETE", &format!("{MAPS}/c"), &[], "").await;
+    let text = String::from_utf8(wire.get("/metrics").await.bytes.to_vec()).unwrap();
+    let stats = wire.world.store.stats();
+    assert_eq!(stats.commits.count, before.commits.count + 4);
+    let lines = [
+        "apiserver_storage_objects{resource=\"configmaps\"} 2".to_owned(),
+        "apiserver_storage_objects{resource=\"deployments.apps\"} 0".to_owned(),
+        format!("apiserver_storage_size_bytes {}", stats.sizes.entry_bytes),
+        format!("rkube_store_revision {}", stats.revision),
+        format!("rkube_store_history_revisions {}", stats.sizes.revisions),
+        "rkube_store_watch_lag_batches 0".to_owned(),
+        format!("etcd_request_duration_seconds_count{{operation=\"commit\"}} {}", stats.commits.count),
+        format!(
+            "etcd_request_duration_seconds_bucket{{le=\"+Inf\",operation=\"commit\"}} {}",
+            stats.commits.count
+        ),
+    ];
+    for line in lines {
+        assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+    }
+}

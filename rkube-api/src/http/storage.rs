@@ -1,0 +1,100 @@
+//! What `/metrics` tells of the store: how much of what there is, how long commits take, how far watches
+//! are behind. Names are Kubernetes' where it has such a figure; the others begin with `rkube_store_`.
+
+use std::{fmt::Error, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
+    metrics::MetricType,
+};
+use rkube_store::{Latency, Stats};
+
+use super::Metrics;
+use crate::{error::ApiError, pipeline::Server};
+
+/// The store behind a server, and what was seen of it last.
+pub(super) struct Storage {
+    server: Arc<Server>,
+    seen: Seen,
+}
+
+/// As of the last refresh, so that writing it down waits for nothing.
+#[derive(Clone, Debug, Default)]
+struct Seen(Arc<Mutex<Figures>>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    /// By resource, as in `deployments.apps`.
+    objects: Vec<(String, u64)>,
+    stats: Stats,
+}
+
+impl Storage {
+    pub(super) fn new(server: Arc<Server>) -> Self {
+        Self { server, seen: Seen::default() }
+    }
+
+    pub(super) fn register(&self, metrics: &Metrics) {
+        metrics.register(|registry| registry.register_collector(Box::new(self.seen.clone())));
+    }
+
+    /// Looks at the store. Counting walks over its keys.
+    pub(super) async fn refresh(&self) -> Result<(), ApiError> {
+        let objects = self.server.stored().await?.into_iter().map(|(definition, count)| {
+            let name = match definition.resource() {
+                ("", plural) => plural.to_owned(),
+                (group, plural) => format!("{plural}.{group}"),
+            };
+            (name, count)
+        });
+        let objects = objects.collect();
+        *self.seen.0.lock() = Figures { objects, stats: self.server.storage() };
+        Ok(())
+    }
+}
+
+impl Collector for Seen {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Figures { objects, stats } = &*self.0.lock();
+        let name = "apiserver_storage_objects";
+        let mut family = to.encode_descriptor(name, "Stored objects by resource", None, MetricType::Gauge)?;
+        for (resource, count) in objects {
+            family.encode_family(&[("resource", resource.as_str())])?.encode_gauge(&gauge(*count))?;
+        }
+        let Stats { revision, compacted, sizes, watches, commits } = stats;
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let gauges = [
+            ("apiserver_storage_size_bytes", "What the present entries take", sizes.entry_bytes),
+            ("rkube_store_revision", "The store's revision", revision.0),
+            ("rkube_store_compacted_revision", "The oldest revision that can be read", compacted.0),
+            ("rkube_store_history_revisions", "Revisions that are kept", count(sizes.revisions)),
+            ("rkube_store_keys", "Keys, with deleted ones that history knows", count(sizes.keys)),
+            ("rkube_store_hot_values", "Values that are kept decoded", count(sizes.hot_values)),
+            ("rkube_store_hot_bytes", "What these weigh", count(sizes.hot_bytes)),
+            ("rkube_store_watches", "Watches that have caught up with the log", count(watches.live)),
+            ("rkube_store_lagging_watches", "Watches that must read the log again", count(watches.lagging)),
+            ("rkube_store_watch_lag_batches", "What the slowest watch has yet to take", count(watches.lag)),
+        ];
+        for (name, help, value) in gauges {
+            to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&gauge(value))?;
+        }
+        let help = "Latency of what was asked of the store";
+        let mut commit =
+            to.encode_descriptor("etcd_request_duration_seconds", help, None, MetricType::Histogram)?;
+        histogram(commit.encode_family(&[("operation", "commit")])?, commits)
+    }
+}
+
+/// The encoder takes signed numbers.
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn histogram(mut to: MetricEncoder<'_>, latency: &Latency) -> Result<(), Error> {
+    let bound = |bucket| Latency::bound(bucket).map_or(f64::MAX, |bound| bound.as_secs_f64());
+    let buckets: Vec<_> =
+        latency.buckets.iter().enumerate().map(|(bucket, count)| (bound(bucket), *count)).collect();
+    to.encode_histogram::<NoLabelSet>(latency.sum.as_secs_f64(), latency.count, &buckets, None)
+}

@@ -1,14 +1,13 @@
 //! A cluster in this process: its builder and its handle.
 
 #[cfg(feature = "durable")]
-use std::path::PathBuf;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::path::{Path, PathBuf};
+use std::{net::SocketAddr, sync::Arc};
 
-use futures::{FutureExt, future::BoxFuture};
 use rkube_api::{
     admission::Admission,
     client::{Api, Client},
-    context::Context,
+    context::{Clock, Context, Spawner},
     http::{self, ApiService},
     kinds,
     object::{Kind, Object},
@@ -24,9 +23,7 @@ use rkube_net::ipam::RangeConfig;
 use rkube_sched::Config as SchedulerConfig;
 #[cfg(feature = "etcd")]
 use rkube_store::backend::etcd;
-use rkube_store::{Memory, Store};
-#[cfg(feature = "durable")]
-use rkube_store::{StoreError, backend::durable::Durable};
+use rkube_store::{Revision, Store};
 
 use crate::{
     Error,
@@ -35,11 +32,9 @@ use crate::{
     defaults,
     listen::Listener,
     shutdown::{self, Part},
+    state::{self, Opened, State},
     wait,
 };
-
-/// How long history can be read and watched from: Kubernetes has its store compacted as often.
-const HISTORY: Duration = Duration::from_secs(300);
 
 /// Puts a cluster together. What is not said has a default that works: a store in memory, the built-in
 /// kinds, the scheduler with its default profile, every built-in controller, no nodes, no socket.
@@ -59,6 +54,8 @@ const HISTORY: Duration = Duration::from_secs(300);
 pub struct Builder {
     seed: Option<u64>,
     simulated: bool,
+    /// The clock of the cluster that this one is a fork of.
+    clock: Option<Clock>,
     state: State,
     definitions: Vec<Definition>,
     admission: Vec<Arc<dyn Admission>>,
@@ -66,20 +63,6 @@ pub struct Builder {
     settings: Settings,
     listen: Option<Listen>,
     waits: Waits,
-}
-
-/// Where a cluster's state is kept.
-enum State {
-    /// In memory.
-    Anew,
-    /// In a store of the host's.
-    Store(Arc<dyn Store<Object>>),
-    /// In a folder.
-    #[cfg(feature = "durable")]
-    Folder(PathBuf),
-    /// In etcd.
-    #[cfg(feature = "etcd")]
-    Etcd(Box<etcd::Builder<Object>>),
 }
 
 impl std::fmt::Debug for Builder {
@@ -93,6 +76,7 @@ impl Default for Builder {
         Self {
             seed: None,
             simulated: false,
+            clock: None,
             state: State::Anew,
             definitions: kinds::all(),
             admission: rkube_api::admission::all(),
@@ -105,14 +89,15 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Randomness, UIDs and generated names follow from this; a seed of the system's unless said otherwise.
+    /// Randomness, UIDs and generated names follow from this, and from the revision of a store that was used
+    /// before: what it holds already is not made again. A seed of the system's unless said otherwise.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Wall time begins at 2026-01-01 and follows `tokio::time`, so that under a current-thread runtime
-    /// with paused time the same seed gives the same run.
+    /// Wall time begins at 2026-01-01 (or when the youngest object was made of a store that was used before)
+    /// and follows `tokio::time`, so that under a current-thread runtime with paused time the same seed gives the same run.
     pub fn simulated(mut self, seed: u64) -> Self {
         self.simulated = true;
         self.seed(seed)
@@ -120,7 +105,15 @@ impl Builder {
 
     /// Keeps the cluster's state in this store instead of a new one in memory.
     pub fn store(mut self, store: Arc<dyn Store<Object>>) -> Self {
-        self.state = State::Store(store);
+        self.state = State::Given(store);
+        self
+    }
+
+    /// Begins with the state that [`Cluster::save`] wrote to a file, in memory. It goes on from there: no
+    /// revision, UID or address is given again. Feature `durable`, on by default.
+    #[cfg(feature = "durable")]
+    pub fn restore(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state = State::Saved(path.into());
         self
     }
 
@@ -257,28 +250,33 @@ impl Builder {
             Some(seed) => seed,
             None => getrandom::u64().map_err(Error::Seed)?,
         };
-        let opened = self.state.open().await?;
-        // A store that has been used has objects whose names and UIDs came from the same seed.
-        let used = opened.store.revision().await.map_err(Error::Store)?.0.saturating_sub(1);
-        let seed = seed.wrapping_add(used.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let context = if self.simulated { Context::simulated(seed) } else { Context::system(seed) };
+        let Opened { store, driver, shared } = std::mem::take(&mut self.state).open().await?;
+        let at = store.revision().await?;
+        let clock = match self.clock.take() {
+            Some(clock) => clock,
+            None if !self.simulated => Clock::system(),
+            // What there is must not have been made in the future.
+            None if at > Revision(1) => Clock::simulated_after(state::youngest(&*store).await?),
+            None => Clock::simulated(),
+        };
+        let context = Context { clock, rng: state::rng(seed, at), spawner: Spawner::new() };
         // If anything below fails, what was started by then ends.
         let guard = context.spawner.token().clone().drop_guard();
-        if let Some(driver) = opened.driver {
+        if let Some(driver) = driver {
             context.spawner.spawn("store", driver);
         }
-        if opened.shared && self.settings.election.is_none() {
+        if shared && self.settings.election.is_none() {
             let name = getrandom::u64().map_err(Error::Seed)?;
             self.settings.election = Some(Election::new(format!("rkube-{name:016x}")));
         }
-        let store = opened.store;
         let registry = Arc::new(Registry::new(std::mem::take(&mut self.definitions))?);
-        let server = Server::builder(store, registry.clone(), context.child("apiserver"))
+        let server = Server::builder(store.clone(), registry.clone(), context.child("apiserver"))
             .admission(std::mem::take(&mut self.admission));
         let server =
             self.authenticators.drain(..).fold(server, |server, next| server.authenticator(next)).build()?;
         let service = ApiService::builder(server.clone(), registry, context.child("http"))
             .access(server.clone())
+            .storage(server.clone())
             .build();
         let listener = match &self.listen {
             Some(listen) => Some(Listener::bind(listen, &context).await?),
@@ -298,51 +296,8 @@ impl Builder {
         let client = server.client(UserInfo::admin("system:admin"), "rkube");
         let nodes = components::start(self.settings, &server, &context, &mut parts)?;
         guard.disarm();
-        Ok(Cluster { server, service, context, client, nodes, parts, address, kubeconfig, waits: self.waits })
-    }
-}
-
-struct Opened {
-    store: Arc<dyn Store<Object>>,
-    /// What the store does by itself, such as ending leases in time.
-    driver: Option<BoxFuture<'static, ()>>,
-    /// Whether other processes may serve the same state.
-    shared: bool,
-}
-
-impl Opened {
-    fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { store: Arc::new(store), driver: Some(driver.boxed()), shared: false }
-    }
-}
-
-impl State {
-    async fn open(self) -> Result<Opened, Error> {
-        match self {
-            Self::Anew => {
-                let store = Memory::builder().history_age(HISTORY).build();
-                let expiry = store.run_expiry();
-                Ok(Opened::own(store, expiry))
-            }
-            Self::Store(store) => Ok(Opened { store, driver: None, shared: false }),
-            #[cfg(feature = "durable")]
-            Self::Folder(path) => {
-                let builder = Durable::builder(&path).history_age(HISTORY);
-                // Reading it all may take long.
-                let opened = tokio::task::spawn_blocking(|| builder.open()).await;
-                let opened =
-                    opened.map_err(|error| Error::Store(StoreError::Unavailable(error.to_string())))?;
-                let store = opened.map_err(|source| Error::DataDir { path, source })?;
-                let expiry = store.run_expiry();
-                Ok(Opened::own(store, expiry))
-            }
-            #[cfg(feature = "etcd")]
-            Self::Etcd(builder) => {
-                let store = builder.connect().await?;
-                let driver = store.run();
-                Ok(Opened { shared: true, ..Opened::own(store, driver) })
-            }
-        }
+        let waits = self.waits;
+        Ok(Cluster { server, service, store, context, client, nodes, parts, address, kubeconfig, waits })
     }
 }
 
@@ -350,6 +305,7 @@ impl State {
 pub struct Cluster {
     server: Arc<Server>,
     service: ApiService,
+    store: Arc<dyn Store<Object>>,
     context: Context,
     client: Client,
     nodes: Nodes,
@@ -369,6 +325,58 @@ impl Cluster {
     /// Begins a cluster.
     pub fn builder() -> Builder {
         Builder::default()
+    }
+
+    /// Begins another cluster with this one's present state, for what may be tried: what happens in one does
+    /// not happen in the other. Objects are shared, not copied, where the store keeps them as such.
+    ///
+    /// The builder is that of a new cluster but for the state, which is in memory, and the clock, which is
+    /// this one's. What was said of this cluster must be said again: further definitions, controllers and
+    /// nodes, whose agents take over the pods that are bound to them.
+    ///
+    /// ```
+    /// use rkube::prelude::*;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let cluster = Cluster::builder().seed(7).start().await?;
+    /// let what_if = cluster.fork().await?.seed(8).start().await?;
+    /// let namespaces: Api<Namespace> = Api::all(what_if.client());
+    /// namespaces.delete("kube-public", &DeleteParams::default()).await?;
+    /// let real: Api<Namespace> = Api::all(cluster.client());
+    /// assert!(real.get("kube-public").await?.metadata.deletion_timestamp.is_none());
+    /// # Ok::<(), rkube::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// When the store's state cannot be read.
+    pub async fn fork(&self) -> Result<Builder, Error> {
+        let state = State::Memory(self.store.fork().await?);
+        Ok(Builder { state, clock: Some(self.context.clock.clone()), ..Builder::default() })
+    }
+
+    /// Writes the cluster's present state to a file, which is there whole or not at all, in the place of an
+    /// older one; the cluster runs on. [`Builder::restore`] begins another one with it. The file has all
+    /// objects as they are, so Secrets in plain text. Feature `durable`, on by default.
+    ///
+    /// ```
+    /// use rkube::prelude::*;
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let path = std::env::temp_dir().join(format!("rkube-cluster-{}", std::process::id()));
+    /// let cluster = Cluster::builder().start().await?;
+    /// cluster.save(&path).await?;
+    /// let again = Cluster::builder().restore(&path).start().await?;
+    /// # let _ = std::fs::remove_file(path);
+    /// # Ok::<(), rkube::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    /// When the state cannot be read or the file not be written.
+    #[cfg(feature = "durable")]
+    pub async fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        state::save(&*self.store, path.as_ref()).await
     }
 
     /// A client with an administrator's rights: in process, nothing is encoded.

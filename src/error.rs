@@ -13,6 +13,15 @@ pub enum Error {
     /// The store's state cannot be read.
     #[error(transparent)]
     Store(#[from] rkube_store::StoreError),
+    /// A cluster's state could not be saved to a file, or read from it.
+    #[cfg(feature = "durable")]
+    #[error("the saved state {path}: {source}")]
+    Saved {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: rkube_store::backend::durable::OpenError,
+    },
     /// Two definitions are for one resource.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -25,9 +34,6 @@ pub enum Error {
     /// The ranges of pod addresses make no sense.
     #[error(transparent)]
     PodNetwork(#[from] rkube_net::ipam::RangeSetError),
-    /// The store does not answer.
-    #[error("store: {0}")]
-    Store(rkube_store::StoreError),
     /// The folder of the cluster's state cannot be used.
     #[cfg(feature = "durable")]
     #[error("cannot open the store in {path}: {source}")]

@@ -10,6 +10,7 @@ mod listen;
 mod network;
 mod short;
 mod shutdown;
+mod state;
 mod wait;
 
 pub use cluster::{Builder, Cluster};

@@ -21,7 +21,7 @@ fn version(of: Option<&str>) -> u64 {
 }
 
 /// A cluster with two nodes and something of each that must not be given twice.
-pub(crate) async fn busy(seed: u64) -> Cluster {
+async fn busy(seed: u64) -> Cluster {
     let cluster = Cluster::builder().simulated(seed).nodes(2).start().await.unwrap();
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
     let services: Api<Service> = Api::namespaced(cluster.client(), "default");
@@ -67,8 +67,7 @@ async fn unique(cluster: &Cluster) -> Unique {
 }
 
 /// Lets a cluster that goes on from another one's state work, and looks for what is given twice.
-pub(crate) async fn goes_on(cluster: &Cluster, from: &Cluster) {
-    let before = unique(from).await;
+async fn goes_on(cluster: &Cluster, before: &Unique) {
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
     let services: Api<Service> = Api::namespaced(cluster.client(), "default");
     let then = deployments.get("web").await.unwrap();
@@ -98,13 +97,14 @@ pub(crate) async fn goes_on(cluster: &Cluster, from: &Cluster) {
 #[tokio::test(start_paused = true)]
 async fn a_fork_goes_on_and_its_origin_does_not_notice() {
     let cluster = busy(11).await;
+    let before = unique(&cluster).await;
     // The same seed: what it draws must be new all the same.
     let fork = cluster.fork().await.unwrap().seed(11).nodes(2).start().await.unwrap();
     let [maps, forked] = [&cluster, &fork].map(|it| Api::<ConfigMap>::namespaced(it.client(), "default"));
     let [real, shared] = [maps.get("rests").await.unwrap(), forked.get("rests").await.unwrap()];
     assert!(Arc::ptr_eq(&real, &shared), "no object is copied");
 
-    goes_on(&fork, &cluster).await;
+    goes_on(&fork, &before).await;
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
     assert!(ready(3)(Some(&*deployments.get("web").await.unwrap())), "the origin is as it was");
     let services: Api<Service> = Api::namespaced(cluster.client(), "default");
@@ -114,6 +114,34 @@ async fn a_fork_goes_on_and_its_origin_does_not_notice() {
     maps.update(&PostParams::default(), changed).await.unwrap();
     assert_eq!(forked.get("rests").await.unwrap(), real, "the fork does not see the origin's writes");
     fork.stop().await;
+    cluster.stop().await;
+}
+
+#[cfg(feature = "durable")]
+#[tokio::test(start_paused = true)]
+async fn a_saved_cluster_goes_on() {
+    let path = std::env::temp_dir().join(format!("rkube-saved-{}", std::process::id()));
+    let cluster = busy(13).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    let before = unique(&cluster).await;
+    cluster.save(&path).await.unwrap();
+    // The same seed: what it draws must be new all the same.
+    let again = Cluster::builder().simulated(13).restore(&path).nodes(2).start().await.unwrap();
+    goes_on(&again, &before).await;
+    again.save(&path).await.unwrap();
+    again.stop().await;
+    let deployments = |cluster: &Cluster| Api::<Deployment>::namespaced(cluster.client(), "default");
+    let third = Cluster::builder().simulated(13).restore(&path).nodes(2).start().await.unwrap();
+    third.wait_for(&deployments(&third), "web", ready(6)).await.unwrap();
+    third.stop().await;
+
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Cluster::builder().restore(&path).start().await.unwrap_err();
+    assert!(error.to_string().contains("is damaged at byte"), "{error}");
+    std::fs::remove_file(&path).unwrap();
     cluster.stop().await;
 }
 

@@ -31,7 +31,13 @@ impl Clock {
 
     /// A clock that starts at 2026-01-01T00:00:00Z and advances with `tokio::time`.
     pub fn simulated() -> Self {
-        Self::starting_at(Timestamp::from_second(SIMULATED_EPOCH).unwrap_or(Timestamp::UNIX_EPOCH))
+        Self::simulated_after(None)
+    }
+
+    /// As [`Clock::simulated`], but not before a time.
+    pub fn simulated_after(time: Option<Timestamp>) -> Self {
+        let begin = Timestamp::from_second(SIMULATED_EPOCH).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self::starting_at(time.map_or(begin, |time| time.max(begin)))
     }
 
     /// A clock that starts at `epoch` and advances with `tokio::time`.

@@ -1,0 +1,124 @@
+//! Where a cluster's state is kept, and how it comes in and goes out as a whole.
+
+#[cfg(feature = "durable")]
+use std::path::{Path, PathBuf};
+use std::{sync::Arc, time::Duration};
+
+use futures::{FutureExt, future::BoxFuture};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use rkube_api::{context::Rng, object::Object};
+#[cfg(feature = "durable")]
+use rkube_store::backend::durable::{Durable, OpenError, save};
+#[cfg(feature = "etcd")]
+use rkube_store::backend::etcd;
+use rkube_store::{ListOptions, Memory, Prefix, Revision, Store, StoreError};
+
+use crate::Error;
+
+/// How long history can be read and watched from: Kubernetes has its store compacted as often.
+const HISTORY: Duration = Duration::from_secs(300);
+
+/// Where a new cluster finds its state.
+#[derive(Default)]
+pub(crate) enum State {
+    /// Nowhere yet: it begins in memory.
+    #[default]
+    Anew,
+    /// In a store in memory that the cluster drives.
+    Memory(Memory<Object>),
+    /// In one that its host drives.
+    Given(Arc<dyn Store<Object>>),
+    /// In a file, to go on in memory.
+    #[cfg(feature = "durable")]
+    Saved(PathBuf),
+    /// In a folder.
+    #[cfg(feature = "durable")]
+    Folder(PathBuf),
+    /// In etcd.
+    #[cfg(feature = "etcd")]
+    Etcd(Box<etcd::Builder<Object>>),
+}
+
+/// A store that can be used.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store<Object>>,
+    /// What must be polled meanwhile.
+    pub(crate) driver: Option<BoxFuture<'static, ()>>,
+    /// Whether other processes may serve the same state.
+    pub(crate) shared: bool,
+}
+
+impl Opened {
+    fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { store: Arc::new(store), driver: Some(driver.boxed()), shared: false }
+    }
+}
+
+impl State {
+    pub(crate) async fn open(self) -> Result<Opened, Error> {
+        let memory = match self {
+            Self::Anew => Memory::builder().history_age(HISTORY).build(),
+            Self::Memory(memory) => memory,
+            Self::Given(store) => return Ok(Opened { store, driver: None, shared: false }),
+            #[cfg(feature = "durable")]
+            Self::Saved(path) => restore(path).await?,
+            #[cfg(feature = "durable")]
+            Self::Folder(path) => {
+                let store = folder(path).await?;
+                let driver = store.run_expiry();
+                return Ok(Opened::own(store, driver));
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(builder) => {
+                let store = builder.connect().await?;
+                let driver = store.run();
+                return Ok(Opened { shared: true, ..Opened::own(store, driver) });
+            }
+        };
+        let driver = memory.run_expiry();
+        Ok(Opened::own(memory, driver))
+    }
+}
+
+#[cfg(feature = "durable")]
+async fn restore(path: PathBuf) -> Result<Memory<Object>, Error> {
+    let from = path.clone();
+    let read = off_thread("restore", move || Memory::builder().history_age(HISTORY).restore(from)).await;
+    read.map_err(|source| Error::Saved { path, source })
+}
+
+#[cfg(feature = "durable")]
+async fn folder(path: PathBuf) -> Result<Durable<Object>, Error> {
+    let builder = Durable::builder(&path).history_age(HISTORY);
+    let opened = off_thread("open", move || builder.open()).await;
+    opened.map_err(|source| Error::DataDir { path, source })
+}
+
+/// The disk is waited for, so not on a thread that other tasks need.
+#[cfg(feature = "durable")]
+async fn off_thread<T: Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|ended| Err(OpenError::Io { doing: doing.to_owned(), source: ended.into() }))
+}
+
+#[cfg(feature = "durable")]
+pub(crate) async fn save(store: &dyn Store<Object>, path: &Path) -> Result<(), Error> {
+    let saved = save::save(store, path, None).await;
+    saved.map(drop).map_err(|source| Error::Saved { path: path.to_owned(), source })
+}
+
+/// The randomness of a cluster that goes on from a revision: none that was drawn before it comes again.
+pub(crate) fn rng(seed: u64, at: Revision) -> Rng {
+    let rng = Rng::seeded(seed);
+    if at > Revision(1) { rng.fork(&format!("from revision {at}")) } else { rng }
+}
+
+/// When the youngest object was made.
+pub(crate) async fn youngest(store: &dyn Store<Object>) -> Result<Option<Timestamp>, StoreError> {
+    let all = store.list(&Prefix::all(), ListOptions::default()).await?.entries;
+    let made = all.iter().filter_map(|entry| entry.value.meta().creation_timestamp.as_ref());
+    Ok(made.map(|Time(at)| *at).max())
+}

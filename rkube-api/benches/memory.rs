@@ -116,7 +116,7 @@ fn main() {
     }
     let usual = ["10000".to_owned(), "100000".to_owned()];
     let this = std::env::current_exe().unwrap();
-    for pods in if arguments.is_empty() { usual.as_slice() } else { &arguments } {
+    for pods in if arguments.is_empty() { usual.as_slice() } else { arguments.as_slice() } {
         for mode in ["hot", "default", "cold"] {
             let status = std::process::Command::new(&this).args([pods, mode]).status().unwrap();
             assert!(status.success(), "{pods} {mode}");

@@ -61,7 +61,7 @@ impl Collector for Seen {
         let name = "apiserver_storage_objects";
         let mut family = to.encode_descriptor(name, "Stored objects by resource", None, MetricType::Gauge)?;
         for (resource, count) in objects {
-            family.encode_family(&[("resource", resource.as_str())])?.encode_gauge(&gauge(*count))?;
+            family.encode_family(&[("resource", resource.as_str())])?.encode_gauge(count)?;
         }
         let Stats { revision, compacted, sizes, watches, commits } = stats;
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
@@ -78,7 +78,7 @@ impl Collector for Seen {
             ("rkube_store_watch_lag_batches", "What the slowest watch has yet to take", count(watches.lag)),
         ];
         for (name, help, value) in gauges {
-            to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&gauge(value))?;
+            to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
         }
         let help = "Latency of what was asked of the store";
         let mut commit =
@@ -87,13 +87,8 @@ impl Collector for Seen {
     }
 }
 
-/// The encoder takes signed numbers.
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 fn histogram(mut to: MetricEncoder<'_>, latency: &Latency) -> Result<(), Error> {
-    let bound = |bucket| Latency::bound(bucket).map_or(f64::MAX, |bound| bound.as_secs_f64());
+    let bound = |bucket| Latency::bound(bucket).map_or(f64::INFINITY, |bound| bound.as_secs_f64());
     let buckets: Vec<_> =
         latency.buckets.iter().enumerate().map(|(bucket, count)| (bound(bucket), *count)).collect();
     to.encode_histogram::<NoLabelSet>(latency.sum.as_secs_f64(), latency.count, &buckets, None)

@@ -13,7 +13,7 @@ use super::{
     call::{Call, store_error},
     create, delete,
     ending::NamespaceEnds,
-    leases, patch, read, update, watch,
+    keys, leases, patch, read, update, watch,
 };
 use crate::{
     admission::{self, Admission},

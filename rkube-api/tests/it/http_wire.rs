@@ -4,6 +4,7 @@ use std::io::Read;
 
 use futures::StreamExt;
 use rkube_api::{http::Bounds, request::Credentials};
+use rkube_store::Store as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 

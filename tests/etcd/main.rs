@@ -1,7 +1,7 @@
 //! Several servers on one etcd, which these tests start: the program `etcd` must be in the path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all};
 use rkube::{
@@ -39,24 +39,22 @@ async fn what_one_server_acknowledged_the_other_serves() {
     let etcd = Server::start().unwrap();
     let servers = [server(&etcd, None).await, server(&etcd, None).await];
     let maps = servers.each_ref().map(|server| Api::<ConfigMap>::namespaced(server.client(), "default"));
-    let created = maps[0].create(&PostParams::default(), map("shared", "0")).await.unwrap();
+    let created = maps[0].create(&PostParams::default(), map("shared", "new")).await.unwrap();
     let mut last = created.metadata.resource_version.clone().unwrap();
     let params = WatchParams { resource_version: Some(last.clone()), ..WatchParams::default() };
     let mut watch = maps[1].watch(&params).await.unwrap();
     for round in 0..60 {
         let (writes, reads) = (&maps[round % 2], &maps[(round + 1) % 2]);
-        let mut next = ConfigMap::clone(&*writes.get("shared").await.unwrap());
+        let mut next = Arc::unwrap_or_clone(writes.get("shared").await.unwrap());
         assert_eq!(next.metadata.resource_version.as_deref(), Some(&*last), "the read before a write");
         next.data = Some([("text".to_owned(), format!("{round}"))].into());
-        let stale = map("shared", "stale");
         let written = writes.update(&PostParams::default(), next).await.unwrap();
         let version = written.metadata.resource_version.clone().unwrap();
         assert_eq!(*reads.get("shared").await.unwrap(), *written, "a read after the write");
-        let list =
-            reads.list(&ListParams { resource_version: Some(version.clone()), ..ListParams::default() });
-        let listed = list.await.unwrap().items;
+        let newest = ListParams { resource_version: Some(version.clone()), ..ListParams::default() };
+        let listed = reads.list(&newest).await.unwrap().items;
         assert!(listed.iter().any(|map| **map == *written), "a list at the write's version");
-        let mut stale = stale;
+        let mut stale = map("shared", "stale");
         stale.metadata.resource_version = Some(last);
         let refused = reads.update(&PostParams::default(), stale).await;
         assert!(matches!(refused, Err(ApiError::Conflict { .. })), "{refused:?}");

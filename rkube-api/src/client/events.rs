@@ -318,15 +318,18 @@ mod tests {
 
     fn writer() -> (Writer, Arc<Taker>) {
         let (taker, context) = (Arc::new(Taker::default()), Context::simulated(1));
-        let names = context.rng.fork("events");
         let client = Client::new(taker.clone(), Credentials::Anonymous, "test", context);
         let (seen, budgets) = (BTreeMap::new(), BTreeMap::new());
-        (Writer { client, seen, budgets, sweep_at: REMEMBERED, names }, taker)
+        (Writer { client, seen, budgets, sweep_at: REMEMBERED }, taker)
     }
 
     fn of(name: impl Into<String>) -> Event {
         let involved_object = ObjectReference { name: Some(name.into()), ..ObjectReference::default() };
-        let metadata = ObjectMeta { namespace: Some("default".into()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            namespace: Some("default".into()),
+            name: Some(event_name(&involved_object, 1)),
+            ..ObjectMeta::default()
+        };
         Event { involved_object, metadata, ..Event::default() }
     }
 

@@ -74,7 +74,7 @@ async fn ports_are_given_back_by_a_change_and_not_taken_by_a_dry_run() {
     let world = World::new().await;
     let api = world.api::<Service>();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
-    assert_eq!(node_ports(&*api.create(&dry, service("a", "NodePort", 300)).await.unwrap()).len(), 300);
+    assert_eq!(node_ports(&api.create(&dry, service("a", "NodePort", 300)).await.unwrap()).len(), 300);
     assert_eq!(records(&world).await, 0);
     let made = api.create(&PostParams::default(), service("a", "NodePort", 300)).await.unwrap();
     let mut fewer = (*made).clone();

@@ -199,6 +199,10 @@ impl Authorizer for Restless {
         }
         FixedTable.allows(attributes).await
     }
+
+    async fn rules(&self, user: &UserInfo, namespace: &str) -> SubjectRulesReviewStatus {
+        FixedTable.rules(user, namespace).await
+    }
 }
 
 #[tokio::test(start_paused = true)]

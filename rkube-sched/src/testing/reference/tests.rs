@@ -39,7 +39,7 @@ fn term(choice: u8) -> Option<Value> {
         3 => term["matchLabelKeys"] = json!(["version"]),
         _ => {}
     }
-    (choice % 4 == 0).then_some(term)
+    choice.is_multiple_of(4).then_some(term)
 }
 
 fn spread(choice: u8, other: u8) -> Option<Value> {
@@ -51,11 +51,11 @@ fn spread(choice: u8, other: u8) -> Option<Value> {
     match other / 2 % 6 {
         1 => constraint["nodeTaintsPolicy"] = json!("Honor"),
         2 => constraint["nodeAffinityPolicy"] = json!("Ignore"),
-        3 if choice / 36 % 2 == 0 => constraint["minDomains"] = json!(3),
+        3 if (choice / 36).is_multiple_of(2) => constraint["minDomains"] = json!(3),
         4 => constraint["matchLabelKeys"] = json!(["version"]),
         _ => {}
     }
-    (choice % 3 == 0).then_some(constraint)
+    choice.is_multiple_of(3).then_some(constraint)
 }
 
 fn pod(name: &str, choices: Choices) -> Pod {
@@ -268,7 +268,7 @@ impl World {
                 let mut pod = pod;
                 let minute = seed % 60;
                 pod.spec.as_mut().unwrap().node_name = Some(node);
-                if seed % 3 > 0 {
+                if !seed.is_multiple_of(3) {
                     let started = json!({"startTime": format!("2026-01-01T00:{minute:02}:00Z")});
                     pod.status = serde_json::from_value(started).unwrap();
                 }

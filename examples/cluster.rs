@@ -40,7 +40,7 @@ struct Arguments {
     /// Keeps the state in the etcd at this address, such as http://127.0.0.1:2379; several of these, with nodes
     /// of different names, serve one cluster.
     #[cfg(feature = "etcd")]
-    #[arg(long)]
+    #[arg(long, conflicts_with = "data")]
     etcd: Option<String>,
     /// What the names of the nodes begin with.
     #[arg(long, default_value = "node")]

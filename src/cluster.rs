@@ -32,7 +32,7 @@ use crate::{
     defaults,
     listen::Listener,
     shutdown::{self, Part},
-    state::{self, Opened, State},
+    state::{self, Close, Opened, State},
     wait,
 };
 
@@ -126,7 +126,9 @@ impl Builder {
     /// # let folder = std::env::temp_dir().join(format!("rkube-data-{}", std::process::id()));
     /// let cluster = Cluster::builder().data_dir(&folder).start().await?;
     /// let maps: Api<ConfigMap> = Api::namespaced(cluster.client(), "default");
-    /// maps.create(&Default::default(), &serde_json::from_str(r#"{"metadata": {"name": "kept"}}"#).unwrap()).await?;
+    /// let mut map = ConfigMap::default();
+    /// map.metadata.name = Some("kept".into());
+    /// maps.create(&PostParams::default(), map).await?;
     /// cluster.stop().await;
     ///
     /// let cluster = Cluster::builder().data_dir(&folder).start().await?;
@@ -250,7 +252,7 @@ impl Builder {
             Some(seed) => seed,
             None => getrandom::u64().map_err(Error::Seed)?,
         };
-        let Opened { store, driver, shared } = std::mem::take(&mut self.state).open().await?;
+        let Opened { store, driver, close, shared } = std::mem::take(&mut self.state).open().await?;
         let at = store.revision().await?;
         let clock = match self.clock.take() {
             Some(clock) => clock,
@@ -297,7 +299,19 @@ impl Builder {
         let nodes = components::start(self.settings, &server, &context, &mut parts)?;
         guard.disarm();
         let waits = self.waits;
-        Ok(Cluster { server, service, store, context, client, nodes, parts, address, kubeconfig, waits })
+        Ok(Cluster {
+            server,
+            service,
+            store,
+            close,
+            context,
+            client,
+            nodes,
+            parts,
+            address,
+            kubeconfig,
+            waits,
+        })
     }
 }
 
@@ -306,6 +320,7 @@ pub struct Cluster {
     server: Arc<Server>,
     service: ApiService,
     store: Arc<dyn Store<Object>>,
+    close: Option<Close>,
     context: Context,
     client: Client,
     nodes: Nodes,
@@ -341,9 +356,9 @@ impl Cluster {
     /// let cluster = Cluster::builder().seed(7).start().await?;
     /// let what_if = cluster.fork().await?.seed(8).start().await?;
     /// let namespaces: Api<Namespace> = Api::all(what_if.client());
-    /// namespaces.delete("kube-public", &DeleteParams::default()).await?;
+    /// namespaces.delete("kube-node-lease", &DeleteParams::default()).await?;
     /// let real: Api<Namespace> = Api::all(cluster.client());
-    /// assert!(real.get("kube-public").await?.metadata.deletion_timestamp.is_none());
+    /// assert!(real.get("kube-node-lease").await?.metadata.deletion_timestamp.is_none());
     /// # Ok::<(), rkube::Error>(())
     /// # }).unwrap();
     /// ```
@@ -455,12 +470,16 @@ impl Cluster {
     }
 
     /// Stops everything in order: nodes, controllers, scheduler, then the listener, whose clients see
-    /// their watches end; each part has the bound of [`Waits`] to finish what it has begun.
+    /// their watches end; each part has the bound of [`Waits`] to finish what it has begun. A store on disk
+    /// is closed then, whoever still has a client.
     pub async fn stop(mut self) {
         let parts = std::mem::take(&mut self.parts);
         shutdown::stop(parts, self.waits.drain).await;
         self.service.stop();
         self.context.spawner.stop().await;
+        if let Some(close) = &self.close {
+            close().await;
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Work that one process does where several run one cluster.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use rkube_api::{
     client::{
@@ -17,6 +17,8 @@ use crate::{Error, config::Election};
 pub(crate) struct Duty {
     context: Context,
     elector: Option<LeaderElector>,
+    /// Before it begins anew.
+    pause: Duration,
 }
 
 impl Duty {
@@ -40,7 +42,8 @@ impl Duty {
                 Some(LeaderElector::new(client(context), config)?)
             }
         };
-        Ok(Self { context: context.clone(), elector })
+        let pause = election.map(|election| election.retry_period).unwrap_or_default();
+        Ok(Self { context: context.clone(), elector, pause })
     }
 
     /// Does the work until it is told to stop. Each time the lead is gained it begins anew, with a context
@@ -54,8 +57,10 @@ impl Duty {
             let term = self.context.child("term");
             let ended = elector.run(stop.clone(), |lead| work(term.clone(), lead)).await;
             term.spawner.stop().await;
-            if let Err(lost) = ended {
-                tracing::warn!(%lost, "stands by again");
+            match ended {
+                Err(lost) => tracing::warn!(%lost, "stands by again"),
+                // It is done with its work by itself: nothing here would go better at once.
+                Ok(_) => drop(stop.run_until_cancelled(tokio::time::sleep(self.pause)).await),
             }
         }
     }

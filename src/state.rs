@@ -44,13 +44,18 @@ pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store<Object>>,
     /// What must be polled meanwhile.
     pub(crate) driver: Option<BoxFuture<'static, ()>>,
+    /// Closes it, whoever may still hold it.
+    pub(crate) close: Option<Close>,
     /// Whether other processes may serve the same state.
     pub(crate) shared: bool,
 }
 
+/// How a store is closed.
+pub(crate) type Close = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
 impl Opened {
     fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { store: Arc::new(store), driver: Some(driver.boxed()), shared: false }
+        Self { store: Arc::new(store), driver: Some(driver.boxed()), close: None, shared: false }
     }
 }
 
@@ -59,14 +64,18 @@ impl State {
         let memory = match self {
             Self::Anew => Memory::builder().history_age(HISTORY).build(),
             Self::Memory(memory) => memory,
-            Self::Given(store) => return Ok(Opened { store, driver: None, shared: false }),
+            Self::Given(store) => return Ok(Opened { store, driver: None, close: None, shared: false }),
             #[cfg(feature = "durable")]
             Self::Saved(path) => restore(path).await?,
             #[cfg(feature = "durable")]
             Self::Folder(path) => {
                 let store = folder(path).await?;
-                let driver = store.run_expiry();
-                return Ok(Opened::own(store, driver));
+                let (driver, closing) = (store.run_expiry(), store.clone());
+                let close: Close = Box::new(move || {
+                    let store = closing.clone();
+                    async move { store.close().await }.boxed()
+                });
+                return Ok(Opened { close: Some(close), ..Opened::own(store, driver) });
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(builder) => {

@@ -30,8 +30,9 @@ pub struct Limits {
 
 impl Limits {
     /// What every backend has: etcd's defaults (128 operations, requests of 1.5 MiB) less room for its frame.
+    /// A value of the greatest size fits whatever its key is, with a few checks.
     pub const DEFAULT: Self =
-        Self { operations: 128, key_bytes: 4096, value_bytes: 1_500_000, transaction_bytes: 1_500_000 };
+        Self { operations: 128, key_bytes: 4096, value_bytes: 1_500_000, transaction_bytes: 1_550_000 };
 
     /// Whether a transaction is within the limits, and no key is empty or operated on twice.
     ///

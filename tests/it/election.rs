@@ -34,6 +34,14 @@ async fn led_by(cluster: &Cluster, identity: &str) {
     }
 }
 
+/// The nodes of a server that is gone run nothing any more.
+async fn forget_nodes(cluster: &Cluster, prefix: &str) {
+    let nodes: Api<Node> = Api::all(cluster.client());
+    for number in 1..=2 {
+        nodes.delete(&format!("{prefix}-{number}"), &DeleteParams::default()).await.unwrap();
+    }
+}
+
 async fn deploys(cluster: &Cluster, name: &str) {
     let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "default");
     deployments.create(&PostParams::default(), rkube::deployment(name, "nginx", 4)).await.unwrap();
@@ -58,12 +66,14 @@ async fn another_server_takes_over_when_one_stops_or_vanishes() {
 
     one.stop().await;
     led_by(&two, "server-2").await;
+    forget_nodes(&two, "of-1").await;
     deploys(&two, "under-two").await;
 
     let three = server(&store, 3, 2).await;
     // It vanishes without a word, so its lead has to run out.
     drop(two);
     led_by(&three, "server-3").await;
+    forget_nodes(&three, "of-2").await;
     deploys(&three, "under-three").await;
     three.stop().await;
 }

@@ -102,9 +102,8 @@ impl Call<'_> {
     }
 
     /// Lets go of managedFields where an object is too large with them to be stored, as Kubernetes does.
-    pub(crate) fn fit(&self, key: &Key, object: &mut Object) -> Result<(), ApiError> {
-        let limits = self.server.store().limits();
-        let limit = limits.value_bytes.min(limits.transaction_bytes - key.as_str().len());
+    pub(crate) fn fit(&self, object: &mut Object) -> Result<(), ApiError> {
+        let limit = self.server.store().limits().value_bytes;
         if object.length_bound() > limit && object.length()? > limit {
             object.keep_managed_fields(Vec::new());
         }

@@ -114,7 +114,7 @@ async fn commit(
     reserved: Txn<Object>,
     guards: Vec<Guard>,
 ) -> Result<Result<Object, Again>, ApiError> {
-    call.fit(&key, &mut object)?;
+    call.fit(&mut object)?;
     let name = object.name().to_owned();
     let mut txn = Txn::create(key.clone(), object);
     if let Some(time) = call.definition().time_to_live {

@@ -289,6 +289,7 @@ async fn mark(
     mut marked: Object,
 ) -> Result<Option<Removed>, ApiError> {
     let reserved = call.server.reserve(call, Some(&current.value), Some(&mut marked)).await?;
+    call.fit(&mut marked)?;
     let mut txn = Txn::update(key, marked, current.mod_revision);
     if let Some(lease) = current.lease {
         txn = txn.lease(lease);

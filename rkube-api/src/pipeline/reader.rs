@@ -1,8 +1,14 @@
 //! Reads for what runs inside the server: admission, subresources, reservations.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Poll, Wake, Waker},
+};
 
-use futures::{FutureExt, StreamExt};
+use futures::StreamExt;
 use parking_lot::Mutex;
 use rkube_store::{
     Entry, Key, ListOptions, Store,
@@ -133,10 +139,32 @@ impl<K: Kind> Followed<K> {
     fn unchanged(&self) -> Option<Arc<[Arc<K>]>> {
         let mut seen = self.seen.lock();
         let Seen { items, changes } = seen.as_mut()?;
-        if changes.next().now_or_never().is_none() {
+        if is_idle(changes) {
             return Some(items.clone());
         }
         *seen = None;
         None
+    }
+}
+
+/// Whether a watch has nothing to say. One that has much to look through wakes itself to go on.
+fn is_idle(changes: &mut Watch<Object>) -> bool {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    loop {
+        match changes.poll_next_unpin(&mut task::Context::from_waker(&waker)) {
+            Poll::Ready(_) => return false,
+            Poll::Pending if woken.0.swap(false, Ordering::AcqRel) => {}
+            Poll::Pending => return true,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
     }
 }

@@ -224,7 +224,7 @@ async fn commit(
         let reserved = call.server.reserve(call, Some(&current.value), None).await?;
         Txn::delete(key, current.mod_revision).and(reserved)
     } else {
-        call.fit(key, &mut object)?;
+        call.fit(&mut object)?;
         let mut txn = Txn::update(key, object, current.mod_revision);
         if let Some(time) = call.definition().time_to_live {
             txn = txn.lease(call.server.lease(time).await?);

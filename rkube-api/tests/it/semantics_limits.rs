@@ -20,7 +20,7 @@ fn text(characters: usize) -> String {
 }
 
 /// What is stored of an object of `default`.
-async fn stored(world: &World, plural: &str, name: &str) -> Entry<Object> {
+pub(crate) async fn stored(world: &World, plural: &str, name: &str) -> Entry<Object> {
     let page = world.store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
     let of = |entry: &Entry<Object>| {
         let key = entry.key.as_str();
@@ -104,11 +104,11 @@ async fn an_object_may_be_as_large_as_the_limit_and_not_a_byte_larger() {
     };
     maps.create(&PostParams::default(), of("a", 0)).await.unwrap();
     let entry = stored(&world, "configmaps", "a").await;
-    // Its key and all but the data; the revision comes with the commit.
+    // All but the data; the revision comes with the commit.
     let mut bare = entry.value;
     bare.meta_mut().resource_version = None;
     bare.keep_managed_fields(Vec::new());
-    let room = LIMITS.transaction_bytes - entry.key.as_str().len() - bare.length().unwrap();
+    let room = LIMITS.value_bytes - bare.length().unwrap();
     maps.create(&PostParams::default(), of("b", room)).await.unwrap();
     let full = stored(&world, "configmaps", "b").await.value;
     assert_eq!(full.managed_fields(), [], "there was no room for managedFields");

@@ -22,7 +22,10 @@ use rkube_api::{
 };
 use serde_json::{Value, json};
 
-use super::support::{World, config_map, config_maps, pod, refused, version};
+use super::{
+    semantics_limits::stored,
+    support::{World, config_map, config_maps, pod, refused, version},
+};
 
 fn named(target: Target, name: &str) -> Target {
     Target { name: Some(name.into()), ..target }
@@ -499,7 +502,7 @@ async fn a_scale_that_is_applied_is_owned_through_its_subresource() {
     assert_eq!((object.as_kind::<Scale>().unwrap().spec.as_ref().unwrap().replicas, code), (Some(3), 200));
     let scaled = api.get("web").await.unwrap();
     assert_eq!(scaled.spec.replicas, Some(3));
-    let entries = scaled.metadata.managed_fields.clone().unwrap();
+    let entries = stored(&world, "deployments", "web").await.value.managed_fields().to_vec();
     let mine = entries.iter().find(|entry| entry.manager.as_deref() == Some("me")).unwrap();
     assert_eq!((mine.operation.as_deref(), mine.subresource.as_deref()), (Some("Apply"), Some("scale")));
     assert_eq!(mine.api_version.as_deref(), Some("apps/v1"));

@@ -45,6 +45,9 @@ enum Next {
 impl Pool {
     /// One worker: one pod at a time, besides those that wait for their runtimes.
     pub(super) async fn work(self: Arc<Self>) {
+        // What a node has room for is known only when all its pods are.
+        self.pod_informer.synced().await;
+        self.node_informer.synced().await;
         let mut busy = Crowd::new(1);
         loop {
             tokio::select! {
@@ -99,7 +102,10 @@ impl Pool {
                 return Ok(Next::Rest);
             }
             let Some((_, pod, gone)) = self.pods.look(uid) else { return Ok(Next::Rest) };
-            if !gone && let Err(rejection) = self.admit(member, uid, &pod) {
+            if !gone
+                && memory.rejection.is_none()
+                && let Err(rejection) = self.admit(member, uid, &pod)
+            {
                 memory.rejection.get_or_insert(rejection);
             }
             let observed = self.observe(member, uid, &pod, gone).await?;

@@ -1,4 +1,4 @@
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -106,11 +106,28 @@ fn make(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or_else(|| Path::new("."));
     make(parent)?;
-    match std::fs::create_dir(path) {
+    match private_folder().create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
         Ok(()) => sync_folder(parent),
     }
+}
+
+/// What is kept here may be secret, so only its owner may look at it.
+fn private_folder() -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+/// The same for a file.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {
@@ -122,7 +139,7 @@ impl Disk for Folder {
     fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
         make(&self.0)?;
         let path = self.0.join(super::layout::LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = private_file().truncate(false).open(path)?;
         file.try_lock()?;
         Ok(Box::new(file))
     }
@@ -140,7 +157,7 @@ impl Disk for Folder {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(Written(File::create(self.0.join(name))?)))
+        Ok(Box::new(Written(private_file().truncate(true).open(self.0.join(name))?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

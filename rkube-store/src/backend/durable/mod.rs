@@ -97,7 +97,7 @@ struct Log<V: Value> {
     queue: Arc<Queue<V>>,
     thread: Option<JoinHandle<()>>,
     figures: Arc<Mutex<Figures>>,
-    ended: watch::Sender<bool>,
+    ended: watch::Receiver<bool>,
     recovery: Recovery,
 }
 
@@ -157,8 +157,7 @@ impl<V: Value> Durable<V> {
         );
         let thread = std::thread::Builder::new().name("rkube-log".to_owned());
         let runtime = tokio::runtime::Handle::try_current().ok();
-        let ended = watch::Sender::new(false);
-        let end = ended.clone();
+        let (end, ended) = watch::channel(false);
         let thread = thread.spawn(move || {
             // So that its times are those of the runtime.
             let _time = runtime.as_ref().map(tokio::runtime::Handle::enter);
@@ -201,8 +200,8 @@ impl<V: Value> Durable<V> {
     /// back. Afterwards it can still be read, and be opened anew.
     pub async fn close(&self) {
         self.log.queue.close();
-        let mut ended = self.log.ended.subscribe();
-        // Without a sender the thread is gone, too.
+        let mut ended = self.log.ended.clone();
+        // The thread has the sender, so an error means that it is gone, too.
         let _ = ended.wait_for(|ended| *ended).await;
     }
 }

@@ -187,7 +187,7 @@ pub(super) struct Ending<V>(pub(super) Arc<Queue<V>>);
 
 impl<V> Drop for Ending<V> {
     fn drop(&mut self) {
-        if !self.0.end() {
+        if std::thread::panicking() || !self.0.end() {
             self.0.abort("the log's thread ended");
         }
     }

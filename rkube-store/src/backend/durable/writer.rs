@@ -215,15 +215,18 @@ impl<V: Value> Writer<V> {
             return Ok(());
         }
         let asked = std::mem::take(&mut self.compacted);
-        if asked && self.place.last <= floor && self.place.tail.bytes > Header::BYTES as u64 {
-            self.rotate()?;
-        }
         let goes = |segment: &&open::Segment| segment.last <= floor;
-        let freed: u64 = self.place.files.sealed.iter().take_while(goes).map(|segment| segment.bytes).sum();
+        let sealed = self.place.files.sealed.iter().take_while(goes).map(|segment| segment.bytes);
+        // All of the log is history: the file that is written to can go, too.
+        let whole = self.place.last <= floor && self.place.tail.bytes > Header::BYTES as u64;
+        let freed = sealed.sum::<u64>() + if whole { self.place.tail.bytes } else { 0 };
         // As much log as the last snapshot had: so what is written for snapshots is about what is written
         // for commits, however large the state is.
         let pays = freed > 0 && freed >= snapshot_bytes && log_bytes >= self.not_before;
         if pays || asked && freed + snapshot_bytes > 0 {
+            if whole {
+                self.rotate()?;
+            }
             self.save(floor)?;
         }
         Ok(())

@@ -9,7 +9,7 @@ use rkube_store::testing::{Dice, Text};
 use rkube_store::{ListOptions, Prefix, Store, Txn};
 
 fn open(disk: &Volatile) -> Result<Durable<Text>, OpenError> {
-    Durable::builder_on(Arc::new(disk.clone())).segment_bytes(3000).history(20).open()
+    Durable::builder_on(Arc::new(disk.clone())).segment_bytes(3000).history(60).open()
 }
 
 /// A disk with a snapshot and several segments of the log, and what the store on it has.

@@ -44,8 +44,9 @@ impl Recorder {
     /// Goes on with the store as it is after a crash.
     #[must_use]
     pub fn after_crash(&self, store: Arc<dyn Store<Text>>) -> Self {
-        let tick = self.log.tick();
-        self.log.history.lock().crashes.push(tick);
+        let mut history = self.log.history.lock();
+        history.crashes.push(self.log.tick());
+        drop(history);
         Self { store, log: self.log.clone(), crashes: self.crashes + 1 }
     }
 
@@ -60,18 +61,23 @@ impl Recorder {
         self.log.history.lock().clone()
     }
 
-    /// Notes the call; until it is answered, its outcome is unknown.
-    fn call(&self, call: Call) -> usize {
+    /// Notes the call; until it is answered, its outcome is unknown. A store that was killed is asked by
+    /// nobody: a handle of it that a client still has is that of a process that is gone.
+    fn call(&self, call: Call) -> Option<usize> {
         let mut history = self.log.history.lock();
+        if history.crashes.len() > self.crashes {
+            return None;
+        }
         let called = self.log.tick();
         history.operations.push(Operation { called, returned: u64::MAX, call, answer: Answer::Unknown });
-        history.operations.len() - 1
+        Some(history.operations.len() - 1)
     }
 
-    fn answer(&self, operation: usize, answer: Answer) {
+    /// Notes the answer. One that a store gave on its way out counts: what it says is so.
+    fn answer(&self, operation: Option<usize>, answer: Answer) {
         let mut history = self.log.history.lock();
         let returned = self.log.tick();
-        if let Some(operation) = history.operations.get_mut(operation) {
+        if let Some(operation) = operation.and_then(|at| history.operations.get_mut(at)) {
             operation.returned = returned;
             operation.answer = answer;
         }

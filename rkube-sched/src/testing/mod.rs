@@ -1,6 +1,6 @@
 //! What tests of schedulers share: a reference engine, written for clarity, to check a fast one against.
 //!
-//! [`reference`] reads the plain objects of a cluster and works everything out anew for every question, one
+//! [`mod@reference`] reads the plain objects of a cluster and works everything out anew for every question, one
 //! function a plugin, as Kubernetes' documentation says. It is slow and keeps nothing.
 //!
 //! ```

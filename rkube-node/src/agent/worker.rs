@@ -153,7 +153,15 @@ impl Pool {
     fn forget(&self, member: &Member, uid: &Arc<str>) {
         self.addresses.release(&member.name, uid);
         self.pods.remove(uid);
-        member.state.lock().pods.remove(uid);
+        let mut state = member.state.lock();
+        state.pods.remove(uid);
+        state.used = None;
+    }
+
+    /// A pod's object is no more, as an answer shows before the informer does: it takes no room.
+    fn gone(&self, member: &Member, uid: &Arc<str>) {
+        self.pods.mark_gone(uid);
+        member.state.lock().used = None;
     }
 
     /// Writes the status if there is news. `false`: the pod has changed meanwhile and was read anew.
@@ -183,12 +191,12 @@ impl Pool {
                     Some(newer) if newer.metadata.uid == pod.metadata.uid => {
                         self.refresh(member, uid, &newer)
                     }
-                    _ => self.pods.mark_gone(uid),
+                    _ => self.gone(member, uid),
                 }
                 Ok(false)
             }
             Err(ApiError::NotFound { .. }) => {
-                self.pods.mark_gone(uid);
+                self.gone(member, uid);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
@@ -297,7 +305,7 @@ impl Pool {
                 self.refresh(member, uid, &left);
             }
             // Gone; or the name belongs to another pod by now, so this one is gone too.
-            Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => self.pods.mark_gone(uid),
+            Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => self.gone(member, uid),
             Err(error) => return Err(error),
         }
         Ok(())

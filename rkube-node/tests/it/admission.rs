@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, PodStatus};
-use rkube_api::client::{Api, ListParams};
+use rkube_api::client::{Api, DeleteParams, ListParams};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -53,6 +53,17 @@ async fn a_node_takes_no_more_than_it_has() {
     world.until_phase("first", "Gone").await;
     world.pod("third", "node-0", "default", asks("cpu", "32")).await;
     world.until_phase("third", "Running").await;
+    world.delete("third", &Default::default()).await;
+    // Nor do those hold room that go before anything of them was written.
+    for round in 0..20 {
+        let name = format!("short-{round}");
+        world.pod(&name, "node-0", "default", asks("cpu", "32")).await;
+        world.delete(&name, &DeleteParams::now()).await;
+        world.until_phase(&name, "Gone").await;
+    }
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    world.pod("last", "node-0", "default", asks("cpu", "32")).await;
+    world.until_phase("last", "Running").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,7 @@ impl<V> Version<V> {
 }
 
 /// What a value weighs that nobody has decoded yet: its bytes.
+#[cfg(any(feature = "durable", feature = "etcd"))]
 pub(super) fn weight_of(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)
 }

@@ -101,6 +101,10 @@ impl Harness for OfServers {
         Some(self.several().await)
     }
 
+    fn outlives_crashes(&self) -> bool {
+        true
+    }
+
     async fn side_by_side(&self, tasks: Vec<BoxFuture<'static, ()>>) {
         let trouble = self.trouble();
         futures::future::join(spread(tasks), trouble).await;

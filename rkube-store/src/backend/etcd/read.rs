@@ -147,7 +147,9 @@ impl<V: Value> Shared<V> {
 
     /// Reads etcd at a revision.
     async fn range(&self, request: RangeRequest, at: Revision) -> Result<RangeResponse, StoreError> {
-        let compacted = StoreError::Compacted { requested: at, compacted: self.cache().engine.floor() };
+        // etcd does not say up to where: the cache may know, and what was asked for is gone.
+        let compacted = self.cache().engine.floor().max(at.next());
+        let compacted = StoreError::Compacted { requested: at, compacted };
         // Zero is etcd's word for now. Nothing was there then, but that is known only of a whole history.
         if at == Revision::ZERO {
             return Err(compacted);

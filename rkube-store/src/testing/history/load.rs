@@ -129,7 +129,11 @@ impl Run {
         let store = self.place.lock().0.clone();
         if let Some(after) = self.harness.after_crash(store).await {
             let mut place = self.place.lock();
-            *place = (after.clone(), place.1.after_crash(after));
+            let recorder = place.1.after_crash(after.clone());
+            if !self.harness.outlives_crashes() {
+                place.1.end();
+            }
+            *place = (after, recorder);
         }
     }
 

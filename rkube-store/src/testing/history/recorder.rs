@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,6 +21,8 @@ pub struct Recorder {
     log: Arc<Log>,
     /// How many there were before this store.
     crashes: usize,
+    /// Set when nobody can ask this store any more.
+    ended: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,7 @@ impl Log {
 impl Recorder {
     /// In front of a new store.
     pub fn new(store: Arc<dyn Store<Text>>) -> Self {
-        Self { store, log: Arc::default(), crashes: 0 }
+        Self { store, log: Arc::default(), crashes: 0, ended: Arc::default() }
     }
 
     /// Goes on with the store as it is after a crash.
@@ -47,7 +49,7 @@ impl Recorder {
         let mut history = self.log.history.lock();
         history.crashes.push(self.log.tick());
         drop(history);
-        Self { store, log: self.log.clone(), crashes: self.crashes + 1 }
+        Self { store, log: self.log.clone(), crashes: self.crashes + 1, ended: Arc::default() }
     }
 
     /// Whether the other one records the same history after a later crash.
@@ -61,11 +63,15 @@ impl Recorder {
         self.log.history.lock().clone()
     }
 
-    /// Notes the call; until it is answered, its outcome is unknown. A store that was killed is asked by
-    /// nobody: a handle of it that a client still has is that of a process that is gone.
+    /// Notes no more calls: a handle that a client still has is that of a process that is gone.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    /// Notes the call; until it is answered, its outcome is unknown.
     fn call(&self, call: Call) -> Option<usize> {
         let mut history = self.log.history.lock();
-        if history.crashes.len() > self.crashes {
+        if self.ended.load(Ordering::SeqCst) {
             return None;
         }
         let called = self.log.tick();

@@ -62,6 +62,12 @@ pub trait Harness: Send + Sync + 'static {
         None
     }
 
+    /// Whether a handle of before a crash reaches the store of after it, as the client of a server does that
+    /// was restarted. One into a store of this process would be that of a process that is gone.
+    fn outlives_crashes(&self) -> bool {
+        false
+    }
+
     /// Runs futures side by side until all are done. A harness on several threads should spread them.
     async fn side_by_side(&self, tasks: Vec<BoxFuture<'static, ()>>) {
         futures::future::join_all(tasks).await;

@@ -141,7 +141,7 @@ def rollouts_pause_and_go_back():
     ops("set", "image", "deployment/web", "nginx=nginx:1.28")
     error = ops("rollout", "status", "deployment/web", "--timeout=2s", fails=True)
     contains(error, "timed out waiting for the condition")
-    contains(ops("rollout", "undo", "deployment/web", fails=True), "paused")
+    contains(ops("rollout", "undo", "deployment/web", fails=True), "no rollout history found")
     ops("rollout", "resume", "deployment/web")
     contains(ops("rollout", "status", "deployment/web", "--timeout=60s"), "successfully rolled out")
     contains(ops("rollout", "history", "deployment/web", "--revision=2"), "nginx:1.28")

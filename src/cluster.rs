@@ -477,7 +477,7 @@ impl Cluster {
         shutdown::stop(parts, self.waits.drain).await;
         self.service.stop();
         self.context.spawner.stop().await;
-        if let Some(close) = &self.close {
+        if let Some(close) = self.close.take() {
             close().await;
         }
     }

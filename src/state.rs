@@ -51,7 +51,7 @@ pub(crate) struct Opened {
 }
 
 /// How a store is closed.
-pub(crate) type Close = Box<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+pub(crate) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync>;
 
 impl Opened {
     fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
@@ -71,10 +71,7 @@ impl State {
             Self::Folder(path) => {
                 let store = folder(path).await?;
                 let (driver, closing) = (store.run_expiry(), store.clone());
-                let close: Close = Box::new(move || {
-                    let store = closing.clone();
-                    async move { store.close().await }.boxed()
-                });
+                let close: Close = Box::new(move || async move { closing.close().await }.boxed());
                 return Ok(Opened { close: Some(close), ..Opened::own(store, driver) });
             }
             #[cfg(feature = "etcd")]

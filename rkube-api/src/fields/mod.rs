@@ -22,6 +22,8 @@ mod structural;
 mod validate;
 
 pub use builtin::{schema_of, type_names};
+#[cfg(feature = "server")]
+pub(crate) use normalize::go_value;
 pub use normalize::{Unreadable, normalize, normalize_metadata};
 pub use schema::{Field, Kind, ListShape, NodeId, ObjectType, Patch, Schema, SchemaRef};
 pub use strict::unknown_fields;

@@ -150,7 +150,7 @@ fn scalar(schema: SchemaRef<'_>, value: &mut Value, place: &Place<'_>) -> Result
 }
 
 /// What Go's decoder calls a JSON value.
-fn go_value(value: &Value) -> &'static str {
+pub(crate) fn go_value(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -96,12 +96,14 @@ fn unreadable(why: &str) -> ApiError {
 fn with_type(resource: &Resolved, mut value: Value) -> Result<Value, ApiError> {
     let definition = &resource.definition;
     let Some(map) = value.as_object_mut() else {
-        return Err(unreadable(&format!("cannot unmarshal {} into an object", json_type(&value))));
+        return Err(unreadable(&format!("cannot unmarshal {} into an object", fields::go_value(&value))));
     };
     let text = |field: &str, found: Option<&Value>| match found {
         None | Some(Value::Null) => Ok(String::new()),
         Some(Value::String(text)) => Ok(text.clone()),
-        Some(other) => Err(unreadable(&format!("cannot unmarshal {} into field {field}", json_type(other)))),
+        Some(other) => {
+            Err(unreadable(&format!("cannot unmarshal {} into field {field}", fields::go_value(other))))
+        }
     };
     let kind = text("kind", map.get("kind"))?;
     let api_version = text("apiVersion", map.get("apiVersion"))?;
@@ -122,17 +124,6 @@ fn with_type(resource: &Resolved, mut value: Value) -> Result<Value, ApiError> {
         map.insert("kind".into(), kind.into());
     }
     Ok(value)
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 pub(super) fn check_type(resource: &Resolved, api_version: &str, kind: &str) -> Result<(), ApiError> {

@@ -11,34 +11,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream;
 use parking_lot::Mutex;
+use rkube_store::backend::durable::Raw;
 use rkube_store::testing::model::Model;
 use rkube_store::{
-    Batch, Change, Check, CodecError, CommitError, Committed, Conflict, Entry, Event, Key, Lease, LeaseId,
-    Limits, ListOptions, Op, Page, Prefix, Read, Revision, Stats, Store, StoreError, Transform, Txn, Value,
-    Watch, WatchError, WatchItem, WatchOptions,
+    Batch, Change, Check, CommitError, Committed, Conflict, Entry, Event, Key, Lease, LeaseId, Limits,
+    ListOptions, Op, Page, Prefix, Read, Revision, Stats, Store, StoreError, Transform, Txn, Value, Watch,
+    WatchError, WatchItem, WatchOptions,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// The bytes of a value; it cannot be stamped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Raw(Bytes);
-
-impl Value for Raw {
-    fn encode(&self) -> Result<Bytes, CodecError> {
-        Ok(self.0.clone())
-    }
-
-    fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
-        Ok(Self(bytes.clone()))
-    }
-
-    fn stamp(&mut self, _: Revision) {}
-
-    fn weight(&self) -> usize {
-        self.0.len()
-    }
-}
 
 #[derive(Clone)]
 pub(crate) struct Plain {

@@ -21,6 +21,11 @@ pub(crate) struct Granted {
 }
 
 impl<V: Value> Kept<V> {
+    /// The lease that it is bound to.
+    pub(crate) fn lease(&self) -> Option<LeaseId> {
+        self.version.lease
+    }
+
     /// An entry whose value is an object.
     pub(crate) fn hot(entry: Entry<V>) -> Self {
         let weight = u32::try_from(entry.value.weight()).unwrap_or(u32::MAX);
@@ -76,6 +81,11 @@ impl<V: Value> State<V> {
     /// The leases, and when they end.
     pub(crate) fn granted(&self) -> Vec<Granted> {
         self.leases.all().map(|(lease, term)| Granted { lease, term }).collect()
+    }
+
+    /// Whether a lease is there, and has not ended.
+    pub(crate) fn has_lease(&self, lease: LeaseId) -> bool {
+        self.leases.exists(lease)
     }
 
     /// The highest name that a lease ever had.

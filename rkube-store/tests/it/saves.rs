@@ -153,6 +153,58 @@ async fn a_save_that_fails_leaves_the_older_one() {
     assert!(matches!(save::save(&good, nowhere, None).await, Err(OpenError::Io { .. })));
 }
 
+/// Holds every save up until another one is as far.
+struct Together(std::sync::Barrier);
+
+impl Transform for Together {
+    fn seal(&self, _: &Key, plain: bytes::Bytes) -> Result<bytes::Bytes, rkube_store::TransformError> {
+        self.0.wait();
+        Ok(plain)
+    }
+    fn open(&self, _: &Key, sealed: bytes::Bytes) -> Result<bytes::Bytes, rkube_store::TransformError> {
+        Ok(sealed)
+    }
+}
+
+#[tokio::test]
+async fn saves_to_one_path_do_not_disturb_each_other() {
+    let place = Place::new();
+    let theirs = place.path().with_extension("new");
+    std::fs::write(&theirs, "somebody else's").unwrap();
+    let store: Memory<Text> = Memory::builder().build();
+    store.commit(Txn::create("a/1", Text::new("x".repeat(1000)))).await.unwrap();
+    for _ in 0..20 {
+        let together = Arc::new(Together(std::sync::Barrier::new(2)));
+        let save = || save::save(&store, place.path(), Some(together.clone()));
+        let (one, other) = futures::future::join(save(), save()).await;
+        assert_eq!((one.unwrap(), other.unwrap()), (Revision(2), Revision(2)));
+        let again: Memory<Text> = Memory::builder().restore(place.path()).unwrap();
+        assert_eq!(all(&again).await, all(&store).await);
+    }
+    let mut names = place.names();
+    names.sort();
+    assert_eq!(names, ["saved", "saved.new"]);
+    assert_eq!(std::fs::read_to_string(theirs).unwrap(), "somebody else's");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn any_path_will_do() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = Place::new();
+    let store: Memory<Text> = Memory::builder().build();
+    fill(&store, 10).await;
+    for name in [&b"not \xff utf-8 \xfe"[..], &b"not \xfe utf-8 \xff"[..], &[b'x'; 255][..]] {
+        let path = place.0.path().join(std::ffi::OsStr::from_bytes(name));
+        save::save(&store, &path, None).await.unwrap();
+        assert!(path.exists());
+        let again: Memory<Text> = Memory::builder().restore(&path).unwrap();
+        assert_eq!(all(&again).await, all(&store).await);
+    }
+    assert_eq!(place.names().len(), 3);
+}
+
 #[tokio::test]
 async fn a_transformer_seals_what_is_saved() {
     let place = Place::new();

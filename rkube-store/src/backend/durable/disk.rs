@@ -130,7 +130,7 @@ fn private_file() -> OpenOptions {
     options
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     // Elsewhere a folder cannot be opened, and names are on disk by themselves.
     if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
 }
@@ -184,7 +184,7 @@ impl Disk for Folder {
     }
 }
 
-struct Written(File);
+pub(super) struct Written(pub(super) File);
 
 impl Output for Written {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {

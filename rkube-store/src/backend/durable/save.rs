@@ -28,11 +28,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use super::disk::{Disk, Folder};
+use super::disk::{Written, sync_folder};
 use super::error::OpenError;
-use super::layout::{Header, Kind, new_name};
+use super::layout::{Header, Kind};
 use super::open::name_store;
-use super::snapshot;
+use super::snapshot::{self, Target};
 use crate::backend::engine::{Engine, Options};
 use crate::mvcc::{Codec, State};
 use crate::{
@@ -40,8 +40,12 @@ use crate::{
     Txn, Value,
 };
 
+/// How the name of a file begins that is being written.
+const UNFINISHED: &str = ".rkube-save-";
+
 /// Writes a store's present state to a file, which is there whole or not at all, in the place of an older
-/// one. Values go through `transform`, where one is given, whatever the store itself does with them. Returns
+/// one. Saves to one path do not disturb each other: the last one stays. A process that is killed meanwhile
+/// leaves a file beside it whose name begins with `.rkube-save-`, of no worth. Values go through `transform`, where one is given, whatever the store itself does with them. Returns
 /// the revision whose state it is; commits go on meanwhile.
 ///
 /// # Errors
@@ -58,35 +62,25 @@ pub async fn save<V: Value, S: Store<V> + ?Sized>(
 }
 
 fn write<V: Value>(engine: &Engine<V>, path: &Path, codec: &Codec) -> Result<Revision, OpenError> {
-    let (folder, name) = parts(path)?;
+    let name = path.display().to_string();
+    let doing = || OpenError::io(format!("write {name}"));
     let mut copying = engine.copying(None)?;
     let revision = copying.revision();
     let header = Header { store: name_store()?, sequence: 0, revision, frame: 1 };
-    let unfinished = new_name(&name);
-    let file = (&*unfinished, Kind::Saved, header);
-    let written =
-        snapshot::write_entries(engine, codec, (&folder, 0), file, &mut copying, &AtomicBool::new(false));
-    if written.is_err() {
-        // Of no worth, and no harm if it stays.
-        let _ = folder.remove(&unfinished);
-    }
-    written?;
-    folder.rename(&unfinished, &name).map_err(OpenError::io(format!("rename {unfinished}")))?;
-    folder.sync_names().map_err(OpenError::io(format!("sync the name of {name}")))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Of a name that nobody else has, and gone unless it is given the right one.
+    let unfinished = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder).map_err(doing())?;
+    let file = Box::new(Written(unfinished.as_file().try_clone().map_err(doing())?));
+    let target = Target { file, name: &name, kind: Kind::Saved, header, reserve: None };
+    snapshot::write_entries(engine, codec, target, &mut copying, &AtomicBool::new(false))?;
+    unfinished.persist(path).map_err(|failed| doing()(failed.error))?;
+    sync_folder(folder).map_err(doing())?;
     Ok(revision)
-}
-
-/// A file's folder and its name there.
-fn parts(path: &Path) -> Result<(Folder, String), OpenError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-    let name = name.ok_or_else(|| OpenError::Missing { file: path.display().to_string() })?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Ok((Folder::new(folder.unwrap_or_else(|| Path::new("."))), name))
 }
 
 /// The state in a file.
 pub(in crate::backend) fn read<V: Value>(path: &Path, options: &Options) -> Result<State<V>, OpenError> {
-    let (_, name) = parts(path)?;
+    let name = path.display().to_string();
     let file = File::open(path).map_err(OpenError::io(format!("read {name}")))?;
     snapshot::read(Box::new(file), &name, Kind::Saved, options).map(|(state, ..)| state)
 }

@@ -15,11 +15,20 @@ use crate::{Revision, StoreError, Value};
 /// About how many bytes a frame of a snapshot has.
 const FRAME_BYTES: usize = 256 << 10;
 
+/// A file that entries are written to.
+pub(super) struct Target<'a> {
+    pub(super) file: Box<dyn Output>,
+    /// What it is called when something goes wrong.
+    pub(super) name: &'a str,
+    pub(super) kind: Kind,
+    pub(super) header: Header,
+    /// So many bytes of this disk are left to others.
+    pub(super) reserve: Option<(&'a dyn Disk, u64)>,
+}
+
 /// Writes frames one after the other.
 struct Frames<'a> {
-    disk: &'a dyn Disk,
-    /// So many bytes of the disk are left to the log.
-    reserve: u64,
+    reserve: Option<(&'a dyn Disk, u64)>,
     file: Box<dyn Output>,
     header: Header,
     number: u64,
@@ -29,26 +38,14 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    fn begin(
-        disk: &'a dyn Disk,
-        reserve: u64,
-        (name, kind, header): (&str, Kind, Header),
-    ) -> Result<Self, OpenError> {
+    fn begin(target: Target<'a>) -> Result<Self, OpenError> {
+        let Target { mut file, name, kind, header, reserve } = target;
         let doing = format!("write {name}");
-        let mut file = disk.create(name).map_err(OpenError::io(&doing))?;
         file.append(&header.encode(kind)).map_err(OpenError::io(&doing))?;
         let mut buffer = Vec::with_capacity(FRAME_BYTES + (64 << 10));
         frame::begin(&mut buffer);
-        Ok(Self {
-            disk,
-            reserve,
-            file,
-            header,
-            number: header.frame,
-            buffer,
-            bytes: Header::BYTES as u64,
-            doing,
-        })
+        let (number, bytes) = (header.frame, Header::BYTES as u64);
+        Ok(Self { reserve, file, header, number, buffer, bytes, doing })
     }
 
     /// Adds lines; writes when there are enough of them.
@@ -59,9 +56,11 @@ impl<'a> Frames<'a> {
 
     fn flush(&mut self) -> Result<(), OpenError> {
         frame::end(&mut self.buffer, self.number, self.header.salt());
-        let needed = self.reserve.saturating_add(self.buffer.len() as u64);
-        if self.disk.free_bytes().is_some_and(|free| free < needed) {
-            return Err(OpenError::io(&*self.doing)(io::ErrorKind::StorageFull.into()));
+        if let Some((disk, reserve)) = self.reserve {
+            let needed = reserve.saturating_add(self.buffer.len() as u64);
+            if disk.free_bytes().is_some_and(|free| free < needed) {
+                return Err(OpenError::io(&*self.doing)(io::ErrorKind::StorageFull.into()));
+            }
         }
         self.file.append(&self.buffer).map_err(OpenError::io(&self.doing))?;
         self.bytes += self.buffer.len() as u64;
@@ -105,8 +104,11 @@ pub(super) fn write<V: Value>(
     let mut copying = engine.copying_oldest()?;
     let header = Header { revision: copying.revision(), ..header };
     let name = new_name(&snapshot_name(header.revision));
-    let frame = (name.as_str(), Kind::Snapshot, header);
-    let written = write_entries(engine, &engine.codec, (disk, reserve), frame, &mut copying, stop);
+    let written = disk.create(&name).map_err(OpenError::io(format!("write {name}"))).and_then(|file| {
+        let reserve = Some((disk, reserve));
+        let target = Target { file, name: &name, kind: Kind::Snapshot, header, reserve };
+        write_entries(engine, &engine.codec, target, &mut copying, stop)
+    });
     if written.is_err() {
         // Of no worth, and no harm if it stays: the next start removes it.
         let _ = disk.remove(&name);
@@ -114,12 +116,11 @@ pub(super) fn write<V: Value>(
     Ok(Saved { header, bytes: written? })
 }
 
-/// Writes a file: its name, its kind and how it begins, then the entries.
+/// Writes a file: how it begins, then the entries. Returns how many bytes it has; they are on disk.
 pub(super) fn write_entries<V: Value>(
     engine: &Engine<V>,
     values: &Codec,
-    (disk, reserve): (&dyn Disk, u64),
-    (name, kind, header): (&str, Kind, Header),
+    target: Target<'_>,
     copying: &mut Copying<'_, V>,
     stop: &AtomicBool,
 ) -> Result<u64, OpenError> {
@@ -127,7 +128,7 @@ pub(super) fn write_entries<V: Value>(
         let state = engine.state.read();
         (state.granted(), state.last_lease())
     };
-    let mut frames = Frames::begin(disk, reserve, (name, kind, header))?;
+    let mut frames = Frames::begin(target)?;
     frames.add(|to| codec::push_saved(to, &Line::LastLease { lease: last_lease }))?;
     for granted in leases {
         frames.add(|to| codec::push_lease(to, granted))?;

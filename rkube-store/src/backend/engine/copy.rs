@@ -54,16 +54,22 @@ impl<V: Value> Engine<V> {
 
     /// A store in memory with this one's present state, whose values both share. History begins anew.
     pub(in crate::backend) async fn fork(&self) -> Result<Arc<Self>, StoreError> {
+        self.expire();
         let options = &self.options;
-        let mut copying = self.copying(None)?;
-        let mut state = State::starting_at(copying.revision(), options.history.clone(), options.hot_bytes);
-        // Bound keys look for their lease, so leases come first.
-        {
+        // Bound keys look for their lease, so leases come first; those of the same moment.
+        let (mut copying, granted, last_lease) = {
             let from = self.state.read();
-            from.granted().into_iter().for_each(|lease| state.regrant(lease));
-            state.skip_leases(from.last_lease());
-        }
+            let pin = self.pin_in(&from, None)?;
+            (Copying { pin, after: None, ended: false }, from.granted(), from.last_lease())
+        };
+        let mut state = State::starting_at(copying.revision(), options.history.clone(), options.hot_bytes);
+        granted.into_iter().for_each(|lease| state.regrant(lease));
+        state.skip_leases(last_lease);
         while let Some(piece) = copying.next_piece() {
+            // The end of a lease may be applied and not yet shown: its keys, which are still there at this
+            // revision, must not live on without it.
+            let stays = |kept: &Kept<V>| kept.lease().is_none_or(|lease| state.has_lease(lease));
+            let piece: Vec<_> = piece.into_iter().filter(stays).collect();
             piece.into_iter().for_each(|kept| state.place(kept));
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,5 @@
 use super::Engine;
+use crate::mvcc::State;
 use crate::{Key, ListOptions, Page, Prefix, Read, Revision, StoreError, Value};
 
 /// How many keys are looked at with the lock held: writers wait for some tens of microseconds at most.
@@ -66,7 +67,11 @@ impl<V: Value> Engine<V> {
 
     /// Holds a revision readable until the guard is dropped.
     pub(super) fn pin(&self, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
-        let state = self.state.read();
+        self.pin_in(&self.state.read(), at)
+    }
+
+    /// The same where the state is looked at anyway.
+    pub(super) fn pin_in(&self, state: &State<V>, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
         let revision = state.readable(at)?;
         *self.pins.lock().entry(revision).or_default() += 1;
         Ok(Pin { engine: self, revision })

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod forks;
 mod kill;
 mod life;
 mod space;

@@ -1,0 +1,184 @@
+//! Forks and saves of a store whose leases end meanwhile: applied, but not yet on disk and so not yet shown.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::{Condvar, Mutex};
+use rkube_store::backend::durable::{Disk, Durable, Output, save};
+use rkube_store::testing::disk::Volatile;
+use rkube_store::testing::{Dice, Text};
+use rkube_store::{Lease, ListOptions, Memory, Prefix, Store, StoreError, Txn};
+
+const TTL: Duration = Duration::from_secs(600);
+
+/// A disk whose syncs wait while its gate is shut.
+#[derive(Clone, Default)]
+struct Gated {
+    disk: Volatile,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opens: Condvar,
+}
+
+impl Gated {
+    /// Until what is returned is dropped.
+    fn shut(&self) -> Shut {
+        *self.gate.is_shut.lock() = true;
+        Shut(self.gate.clone())
+    }
+}
+
+struct Shut(Arc<Gate>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        *self.0.is_shut.lock() = false;
+        self.0.opens.notify_all();
+    }
+}
+
+impl Disk for Gated {
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock()
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn io::Read + Send>> {
+        self.disk.read(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(GatedFile { file: self.disk.create(name)?, gate: self.gate.clone() }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_names()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+struct GatedFile {
+    file: Box<dyn Output>,
+    gate: Arc<Gate>,
+}
+
+impl Output for GatedFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.gate.opens.wait_while(&mut self.gate.is_shut.lock(), |is_shut| *is_shut);
+        self.file.sync()
+    }
+}
+
+async fn keys(store: &dyn Store<Text>) -> BTreeSet<String> {
+    let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+    page.entries.into_iter().map(|entry| entry.key.as_str().to_owned()).collect()
+}
+
+/// Every key that is bound has its lease, and goes with it.
+async fn is_whole(copy: &Memory<Text>, seed: u64) {
+    let page = copy.list(&Prefix::all(), ListOptions::default()).await.unwrap();
+    for lease in page.entries.iter().filter_map(|entry| entry.lease).collect::<BTreeSet<_>>() {
+        copy.revoke(lease).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    let left = keys(copy).await;
+    assert!(left.iter().all(|key| key.starts_with("free/")), "seed {seed}: {left:?} outlived their leases");
+    assert!(left.contains("free/1"), "seed {seed}: {left:?}");
+}
+
+#[tokio::test]
+async fn a_copy_has_no_key_whose_lease_has_ended() {
+    for seed in 0..40 {
+        let mut dice = Dice::seeded(seed);
+        let disk = Gated::default();
+        let store: Durable<Text> = Durable::builder_on(Arc::new(disk.clone())).open().unwrap();
+        store.commit(Txn::create("free/1", Text::new("stays"))).await.unwrap();
+        let mut leases: Vec<Lease> = Vec::new();
+        for at in 0..6 {
+            let lease = store.grant(TTL).await.unwrap();
+            for key in 0..=dice.roll(3) {
+                let bound = Txn::create(format!("bound/{at}/{key}"), Text::new("x")).lease(lease.id);
+                store.commit(bound).await.unwrap();
+            }
+            leases.push(lease);
+        }
+        let before = keys(&store).await;
+        let shut = disk.shut();
+        let mut begun: Vec<BoxFuture<'_, ()>> = Vec::new();
+        let (mut forks, mut ended) = (Vec::new(), 0);
+        for step in 0..12 {
+            match dice.roll(3) {
+                0 => {
+                    let put = store.commit(Txn::create(format!("free/{seed}-{step}"), Text::new("x")));
+                    begun.push(put.map(|done| drop(done.unwrap())).boxed());
+                }
+                1 if !leases.is_empty() => {
+                    let lease = leases.swap_remove(dice.roll_up_to(leases.len() - 1));
+                    begun.push(store.revoke(lease.id).map(|done| done.unwrap()).boxed());
+                    ended += 1;
+                }
+                _ => forks.push((store.fork().await.unwrap(), ended)),
+            }
+            if let Some(last) = begun.last_mut() {
+                assert!(last.now_or_never().is_none(), "nothing is on disk yet");
+            }
+        }
+        forks.push((store.fork().await.unwrap(), ended));
+        assert_eq!(keys(&store).await, before, "nothing is shown yet");
+        drop(shut);
+        futures::future::join_all(begun).await;
+        for (fork, ended) in forks {
+            let leases: BTreeSet<_> =
+                keys(&fork).await.into_iter().filter(|key| key.ends_with("/0")).collect();
+            assert_eq!(leases.len(), 6 - ended, "seed {seed}: {leases:?}");
+            is_whole(&fork, seed).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_save_has_no_key_whose_lease_has_ended() {
+    let (disk, folder) = (Gated::default(), super::folder());
+    let path = folder.path().join("saved");
+    let store: Durable<Text> = Durable::builder_on(Arc::new(disk.clone())).open().unwrap();
+    store.commit(Txn::create("free/1", Text::new("stays"))).await.unwrap();
+    let (ends, stays) = (store.grant(TTL).await.unwrap(), store.grant(TTL).await.unwrap());
+    store.commit(Txn::create("bound/1", Text::new("x")).lease(ends.id)).await.unwrap();
+    store.commit(Txn::create("bound/2", Text::new("x")).lease(stays.id)).await.unwrap();
+    let shut = disk.shut();
+    let mut revoked = store.revoke(ends.id).boxed();
+    assert!((&mut revoked).now_or_never().is_none(), "it is not on disk yet");
+    save::save(&store, &path, None).await.unwrap();
+    drop(shut);
+    revoked.await.unwrap();
+    let again: Memory<Text> = Memory::builder().restore(&path).unwrap();
+    let over = again.time_to_live(ends.id).await;
+    assert!(matches!(over, Err(StoreError::LeaseNotFound(_))), "{over:?}");
+    assert_eq!(keys(&again).await, ["bound/2", "free/1"].map(str::to_owned).into());
+    is_whole(&again, 0).await;
+}

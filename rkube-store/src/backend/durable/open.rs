@@ -165,7 +165,7 @@ impl<V: Value> Reading<V> {
         let (mut at, mut number) = (Header::BYTES, header.frame);
         while at < bytes.len() {
             let Some((payload, length)) = frame::read(&bytes[at..], number, salt) else { break };
-            self.replay(payload).map_err(|error| OpenError::damaged(&name, at, error.to_string()))?;
+            self.replay(&payload).map_err(|error| OpenError::damaged(&name, at, error.to_string()))?;
             at += length;
             number += 1;
         }

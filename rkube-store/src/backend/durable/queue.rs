@@ -7,9 +7,13 @@ use super::codec;
 use super::error::OpenError;
 use super::snapshot::Saved;
 use super::stats::Condition;
+use super::writer::RECORD_BYTES;
 use crate::backend::engine::{Entry, Journal, Lost, Sealed, Writes};
 use crate::mvcc::Codec;
 use crate::{Op, StoreError, Txn, Value};
+
+/// What a line of the log has besides the operations, at most.
+const LINE_BYTES: usize = 64;
 
 /// What the log's thread is to do, in the order in which it came; and whether anything more may come.
 pub(super) struct Queue<V> {
@@ -133,6 +137,12 @@ pub(super) fn lose<V>(entries: Vec<Entry<V>>, reason: &str) {
     }
 }
 
+/// A value may be larger sealed than any limit lets it be by itself, and a lease may have any number of keys.
+fn fits(bytes: usize) -> Result<(), StoreError> {
+    let limit = RECORD_BYTES - LINE_BYTES;
+    if bytes > limit { Err(StoreError::TooLarge { what: "transaction", bytes, limit }) } else { Ok(()) }
+}
+
 impl<V: Value> Journal<V> for Queue<V> {
     fn seal(&self, txn: &Txn<V>) -> Result<Sealed, StoreError> {
         let mut sealed = Sealed { operations: Vec::new(), values: Vec::with_capacity(txn.ops.len()) };
@@ -150,6 +160,7 @@ impl<V: Value> Journal<V> for Queue<V> {
             })?;
             sealed.values.push(value);
         }
+        fits(sealed.operations.len())?;
         Ok(sealed)
     }
 
@@ -190,5 +201,29 @@ impl<V> Drop for Ending<V> {
         if std::thread::panicking() || !self.0.end() {
             self.0.abort("the log's thread ended");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU64;
+
+    use super::*;
+    use crate::backend::engine::Record;
+    use crate::{LeaseId, Revision};
+
+    #[test]
+    fn what_no_frame_could_hold_is_refused_before_it_is_begun() {
+        let line = |operations: usize| {
+            let mut line = Vec::new();
+            let ends = NonZeroU64::new(u64::MAX).map(LeaseId);
+            let record = Record::Commit { operations: vec![b'x'; operations], ends };
+            codec::push_record(&mut line, Revision(u64::MAX), &record).unwrap();
+            line.len()
+        };
+        assert!((100_000..=100_000 + LINE_BYTES).contains(&line(100_000)));
+        assert!(fits(RECORD_BYTES - LINE_BYTES).is_ok());
+        let refused = fits(RECORD_BYTES - LINE_BYTES + 1);
+        assert!(matches!(refused, Err(StoreError::TooLarge { what: "transaction", .. })), "{refused:?}");
     }
 }

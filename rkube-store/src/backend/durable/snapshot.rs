@@ -55,7 +55,8 @@ impl<'a> Frames<'a> {
     }
 
     fn flush(&mut self) -> Result<(), OpenError> {
-        frame::end(&mut self.buffer, self.number, self.header.salt());
+        frame::end(&mut self.buffer, self.bytes, self.number, self.header.salt())
+            .map_err(|error| OpenError::Unwritable(error.to_string()))?;
         if let Some((disk, reserve)) = self.reserve {
             let needed = reserve.saturating_add(self.buffer.len() as u64);
             if disk.free_bytes().is_some_and(|free| free < needed) {
@@ -172,7 +173,7 @@ pub(super) fn read<V: Value>(
         let payload = head.payload(&buffer, header.salt());
         let payload = payload.ok_or_else(|| damaged("a frame's checksum is wrong"))?;
         loaded
-            .add(&mut state, header.revision, payload)
+            .add(&mut state, header.revision, &payload)
             .map_err(|error| OpenError::damaged(name, offset, error.to_string()))?;
         offset += frame::HEADER + head.rest();
         number += 1;

@@ -20,6 +20,8 @@ use crate::{Revision, Value};
 
 /// About how many bytes are written and synced at once, at most.
 const FRAME_BYTES: usize = 8 << 20;
+/// How many bytes a record may have, so that the frame that it ends is none too long.
+pub(super) const RECORD_BYTES: usize = frame::LONGEST - 2 * FRAME_BYTES;
 
 /// Where the log goes on.
 pub(super) struct Place {
@@ -162,7 +164,8 @@ impl<V: Value> Writer<V> {
         if self.buffer.len() == frame::HEADER {
             return Ok(count);
         }
-        frame::end(&mut self.buffer, tail.frame, tail.header.salt());
+        frame::end(&mut self.buffer, tail.bytes, tail.frame, tail.header.salt())
+            .map_err(|error| OpenError::Unwritable(error.to_string()))?;
         let doing = || format!("write {}", log_name(tail.header.sequence));
         tail.file.append(&self.buffer).map_err(OpenError::io(doing()))?;
         let began = Instant::now();

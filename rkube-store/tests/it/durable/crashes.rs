@@ -77,7 +77,8 @@ impl World {
                 self.begun.push((key.clone(), None));
                 Txn::new().remove(&*key)
             } else {
-                let text = "x".repeat(self.dice.roll(1500) as usize) + &self.dice.roll(1000).to_string();
+                let filling = if self.dice.coin() { "x" } else { "\0" };
+                let text = filling.repeat(self.dice.roll(1500) as usize) + &self.dice.roll(1000).to_string();
                 self.begun.push((key.clone(), Some(text.clone())));
                 Txn::new().put(&*key, Text::new(text))
             };

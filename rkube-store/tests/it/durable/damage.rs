@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use rkube_store::backend::durable::{Durable, OpenError, verify};
 use rkube_store::testing::disk::Volatile;
 use rkube_store::testing::{Dice, Text};
-use rkube_store::{ListOptions, Prefix, Store, Txn};
+use rkube_store::{ListOptions, Prefix, Revision, Store, Txn};
+
+use super::gated::Gated;
 
 fn open(disk: &Volatile) -> Result<Durable<Text>, OpenError> {
     Durable::builder_on(Arc::new(disk.clone())).segment_bytes(3000).history(60).open()
@@ -91,6 +94,68 @@ async fn a_log_that_ends_early_loses_its_last_write_only() {
         assert_eq!(committed.revision, found.revision.next());
         drop(store);
         assert_eq!(open(&disk).unwrap().recovery().cut, None, "it is mended");
+    }
+}
+
+/// A disk on whose log the last write has five commits, with values that are mostly zeros; the log's name,
+/// where that write begins, and the revision before it.
+async fn with_a_group() -> (BTreeMap<String, Vec<u8>>, String, usize, Revision) {
+    let disk = Gated::default();
+    let store: Durable<Text> = Durable::builder_on(Arc::new(disk.clone())).open().unwrap();
+    let put = |at: usize| store.commit(Txn::new().put(format!("a/{at}"), Text::new("\0".repeat(700 * at))));
+    put(1).await.unwrap();
+    let shut = disk.shut();
+    let changes = disk.disk.changes();
+    let mut first = put(2).boxed();
+    assert!((&mut first).now_or_never().is_none(), "its sync waits");
+    while disk.disk.changes() == changes {
+        tokio::task::yield_now().await;
+    }
+    let contents = disk.disk.contents();
+    let (name, log) = contents.iter().rfind(|(name, _)| name.ends_with(".log")).unwrap();
+    // These come while the first is being synced, so they are written together.
+    let mut group: Vec<_> = (3..8).map(|at| put(at).boxed()).collect();
+    assert!(group.iter_mut().all(|put| put.now_or_never().is_none()));
+    drop(shut);
+    let before = first.await.unwrap().revision;
+    futures::future::join_all(group).await.into_iter().for_each(|done| drop(done.unwrap()));
+    assert_eq!(store.stats().sync.count, 3, "the group had one");
+    drop(store);
+    (disk.disk.contents(), name.clone(), log.len(), before)
+}
+
+/// Whatever of the last write is on disk, all of its commits are cut off, and none before it; whatever is
+/// changed in it otherwise, or lost before it, is refused.
+#[tokio::test]
+async fn a_group_of_commits_is_torn_as_a_whole() {
+    const SECTOR: usize = 512;
+    let (files, name, begins, before) = with_a_group().await;
+    let (length, mut dice) = (files[&name].len(), Dice::seeded(11));
+    for round in 0..300 {
+        let mut files = files.clone();
+        let log = files.get_mut(&name).unwrap();
+        let sectors = begins / SECTOR..length.div_ceil(SECTOR);
+        let sure = sectors.start + dice.roll_up_to(sectors.len() - 1);
+        for sector in sectors.filter(|sector| *sector == sure || dice.roll(1 + round % 9) == 0) {
+            let end = length.min((sector + 1) * SECTOR);
+            log[(sector * SECTOR).max(begins)..end].fill(0);
+        }
+        let store = open(&disk_with(&files)).unwrap();
+        let recovery = store.recovery();
+        let cut = recovery.cut.as_ref().expect("it was cut off");
+        assert_eq!((cut.offset, recovery.revision), (begins as u64, before), "round {round}");
+        assert_eq!(texts(&store).await.len(), 2);
+    }
+    for _ in 0..300 {
+        let mut files = files.clone();
+        let byte = begins + dice.roll_up_to(length - begins - 1);
+        files.get_mut(&name).unwrap()[byte] ^= 1 << dice.roll(8);
+        assert!(matches!(refused(&files), OpenError::Damaged { .. }), "byte {byte}");
+    }
+    for sector in 0..begins / SECTOR {
+        let mut files = files.clone();
+        files.get_mut(&name).unwrap()[sector * SECTOR..(sector + 1) * SECTOR].fill(0);
+        refused(&files);
     }
 }
 

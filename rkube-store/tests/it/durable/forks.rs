@@ -1,99 +1,18 @@
 //! Forks and saves of a store whose leases end meanwhile: applied, but not yet on disk and so not yet shown.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use parking_lot::{Condvar, Mutex};
-use rkube_store::backend::durable::{Disk, Durable, Output, save};
-use rkube_store::testing::disk::Volatile;
+use rkube_store::backend::durable::{Durable, save};
 use rkube_store::testing::{Dice, Text};
 use rkube_store::{Lease, ListOptions, Memory, Prefix, Store, StoreError, Txn};
 
+use super::gated::Gated;
+
 const TTL: Duration = Duration::from_secs(600);
-
-/// A disk whose syncs wait while its gate is shut.
-#[derive(Clone, Default)]
-struct Gated {
-    disk: Volatile,
-    gate: Arc<Gate>,
-}
-
-#[derive(Default)]
-struct Gate {
-    is_shut: Mutex<bool>,
-    opens: Condvar,
-}
-
-impl Gated {
-    /// Until what is returned is dropped.
-    fn shut(&self) -> Shut {
-        *self.gate.is_shut.lock() = true;
-        Shut(self.gate.clone())
-    }
-}
-
-struct Shut(Arc<Gate>);
-
-impl Drop for Shut {
-    fn drop(&mut self) {
-        *self.0.is_shut.lock() = false;
-        self.0.opens.notify_all();
-    }
-}
-
-impl Disk for Gated {
-    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
-        self.disk.lock()
-    }
-
-    fn names(&self) -> io::Result<Vec<String>> {
-        self.disk.names()
-    }
-
-    fn read(&self, name: &str) -> io::Result<Box<dyn io::Read + Send>> {
-        self.disk.read(name)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(GatedFile { file: self.disk.create(name)?, gate: self.gate.clone() }))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_names()
-    }
-
-    fn free_bytes(&self) -> Option<u64> {
-        self.disk.free_bytes()
-    }
-}
-
-struct GatedFile {
-    file: Box<dyn Output>,
-    gate: Arc<Gate>,
-}
-
-impl Output for GatedFile {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.append(bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.gate.opens.wait_while(&mut self.gate.is_shut.lock(), |is_shut| *is_shut);
-        self.file.sync()
-    }
-}
 
 async fn keys(store: &dyn Store<Text>) -> BTreeSet<String> {
     let page = store.list(&Prefix::all(), ListOptions::default()).await.unwrap();

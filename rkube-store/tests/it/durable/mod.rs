@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod forks;
+mod gated;
 mod kill;
 mod life;
 mod space;

@@ -1,0 +1,88 @@
+//! A disk that can be made to wait.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use rkube_store::backend::durable::{Disk, Output};
+use rkube_store::testing::disk::Volatile;
+
+/// A disk whose syncs wait while its gate is shut.
+#[derive(Clone, Default)]
+pub(super) struct Gated {
+    pub(super) disk: Volatile,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    is_shut: Mutex<bool>,
+    opens: Condvar,
+}
+
+impl Gated {
+    /// Until what is returned is dropped.
+    pub(super) fn shut(&self) -> Shut {
+        *self.gate.is_shut.lock() = true;
+        Shut(self.gate.clone())
+    }
+}
+
+pub(super) struct Shut(Arc<Gate>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        *self.0.is_shut.lock() = false;
+        self.0.opens.notify_all();
+    }
+}
+
+impl Disk for Gated {
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock()
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn io::Read + Send>> {
+        self.disk.read(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
+        Ok(Box::new(GatedFile { file: self.disk.create(name)?, gate: self.gate.clone() }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_names()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+struct GatedFile {
+    file: Box<dyn Output>,
+    gate: Arc<Gate>,
+}
+
+impl Output for GatedFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.gate.opens.wait_while(&mut self.gate.is_shut.lock(), |is_shut| *is_shut);
+        self.file.sync()
+    }
+}

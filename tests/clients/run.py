@@ -167,9 +167,15 @@ def nodes_are_drained_and_tainted():
     contains(kubectl("get", "nodes"), "Ready,SchedulingDisabled")
     kubectl("uncordon", "node-1")
     ops("run", "there", "--image=busybox:1", "--overrides", '{"spec": {"nodeName": "node-2"}}')
-    ops("wait", "--for=condition=Ready", "pod/there", "--timeout=30s")
+    patience = {"key": "maintenance", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 2}
+    spec = {"spec": {"nodeName": "node-2", "tolerations": [patience]}}
+    ops("run", "patient", "--image=busybox:1", "--overrides", json.dumps(spec))
+    ops("wait", "--for=condition=Ready", "pod/there", "pod/patient", "--timeout=30s")
+    began = time.monotonic()
     kubectl("taint", "node", "node-2", "maintenance=yes:NoExecute")
     until("the node is empty", lambda: not on("node-2"))
+    assert time.monotonic() - began > 2, "the patient pod went too early"
+    contains(ops("get", "events"), "Marking for deletion Pod ops/patient")
     kubectl("taint", "node", "node-2", "maintenance-")
     ops("rollout", "status", "deployment/web", "--timeout=60s")
 

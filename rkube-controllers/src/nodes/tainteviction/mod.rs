@@ -2,8 +2,11 @@
 
 pub mod plan;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use parking_lot::Mutex;
 use rkube_api::{
     client::{
         Api, Cache, Client, DeleteParams, EventKind, EventRecorder, Informers, ObjectKey, PostParams,
@@ -13,7 +16,7 @@ use rkube_api::{
     helpers,
 };
 
-use self::plan::Action;
+use self::plan::{Action, Seen};
 use crate::{
     all::Deps,
     facts::{self, NODE_INDEX},
@@ -28,6 +31,7 @@ pub fn controller(deps: &Deps) -> Controller {
         pods: informers.get::<Pod>().cache().clone(),
         nodes: informers.get::<Node>().cache().clone(),
         recorder: deps.recorder("taint-eviction-controller"),
+        waiting: Mutex::default(),
     };
     facts::index_by_node(&reconciler.pods);
     Controller::builder("tainteviction")
@@ -57,20 +61,39 @@ struct Reconciler {
     pods: Cache<Pod>,
     nodes: Cache<Node>,
     recorder: EventRecorder,
+    waiting: Mutex<BTreeMap<ObjectKey, Waiting>>,
+}
+
+/// A pod whose time runs out.
+struct Waiting {
+    uid: String,
+    seen: Seen,
 }
 
 #[async_trait]
 impl Reconcile for Reconciler {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Outcome, ReconcileError> {
-        let Some(pod) = self.pods.get_key(key) else { return Ok(Outcome::Done) };
-        let node = self.nodes.get("", facts::node(&pod));
-        let Some(node) = node.filter(|_| facts::is_active(&pod)) else { return Ok(Outcome::Done) };
-        let now = self.client.context().clock.now();
-        match plan::plan(&pod, helpers::node::taints(&node), &now) {
-            Action::Keep => Ok(Outcome::Done),
-            Action::Wait(time) => Ok(Outcome::RequeueAfter(time)),
+        let Some(pod) = self.pods.get_key(key).filter(|pod| facts::is_active(pod)) else {
+            self.forget(key);
+            return Ok(Outcome::Done);
+        };
+        let Some(node) = self.nodes.get("", facts::node(&pod)) else { return Ok(Outcome::Done) };
+        let now = self.client.context().clock.timestamp();
+        match plan::plan(&pod, helpers::node::taints(&node), &self.seen(key, &pod), now) {
+            Action::Keep => {
+                if self.forget(key) {
+                    self.record(&pod, format!("Cancelling deletion of Pod {key}"));
+                }
+                Ok(Outcome::Done)
+            }
+            Action::Wait { left, seen } => {
+                let uid = facts::uid(&pod.metadata).to_owned();
+                self.waiting.lock().insert(key.clone(), Waiting { uid, seen });
+                Ok(Outcome::RequeueAfter(left))
+            }
             Action::Evict => {
                 self.evict(key, &pod).await?;
+                self.forget(key);
                 Ok(Outcome::Done)
             }
         }
@@ -78,9 +101,24 @@ impl Reconcile for Reconciler {
 }
 
 impl Reconciler {
-    async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), ReconcileError> {
-        let note = format!("Marking for deletion Pod {key}");
+    /// What the last look at this very pod told.
+    fn seen(&self, key: &ObjectKey, pod: &Pod) -> Seen {
+        let waiting = self.waiting.lock();
+        let known = waiting.get(key).filter(|known| known.uid == facts::uid(&pod.metadata));
+        known.map(|known| known.seen.clone()).unwrap_or_default()
+    }
+
+    /// Whether its time was running out.
+    fn forget(&self, key: &ObjectKey) -> bool {
+        self.waiting.lock().remove(key).is_some()
+    }
+
+    fn record(&self, pod: &Pod, note: String) {
         self.recorder.record(pod, EventKind::Normal, "TaintManagerEviction", "Evict", note);
+    }
+
+    async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), ReconcileError> {
+        self.record(pod, format!("Marking for deletion Pod {key}"));
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &*key.namespace);
         let now = self.client.context().clock.now();
         let why = "Taint manager: deleting due to NoExecute taint";

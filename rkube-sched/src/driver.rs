@@ -1,8 +1,8 @@
 //! The only loop that waits: informers in, bindings out.
 //!
 //! One task owns the snapshot and the queue, so nothing is locked and decisions follow one another: it
-//! takes in what has changed, decides for the pods that wait, assumes each decision, and starts a task
-//! that binds it. Many bindings are under way at once, a bounded number.
+//! takes in what has changed, decides for a batch of the pods that wait, assumes each decision, and starts a
+//! task that binds them. Many bindings are under way at once, a bounded number.
 //!
 //! ```no_run
 //! use rkube_api::client::{Client, Informers};
@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod announce;
 mod binding;
 mod inbox;
 mod observe;
@@ -24,7 +25,6 @@ mod preempt;
 mod report;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -34,13 +34,14 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rkube_api::{
-    client::{Client, EventKind, EventRecorder, Informers},
+    client::{Client, Informers},
     context::Rng,
 };
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    announce::Announcer,
     binding::{Binding, Ended},
     inbox::{Inbox, News},
     report::{Report, Reporter},
@@ -54,6 +55,8 @@ use crate::{
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
     snapshot::{PlacedPod, PodInfo, Snapshot},
 };
+
+pub use announce::EventRate;
 
 /// How many pods are decided before the loop looks at the news again.
 const BATCH: usize = 64;
@@ -71,6 +74,8 @@ pub struct Config {
     pub queue: QueueConfig,
     /// How many bindings may be under way at once.
     pub max_bindings: usize,
+    /// How many `Scheduled` events are written.
+    pub scheduled_events: EventRate,
 }
 
 impl Default for Config {
@@ -80,6 +85,7 @@ impl Default for Config {
             plugins: crate::plugins::all(),
             queue: QueueConfig::default(),
             max_bindings: 256,
+            scheduled_events: EventRate::default(),
         }
     }
 }
@@ -115,17 +121,6 @@ impl Stats {
     }
 }
 
-/// An event's note has 1024 bytes at most.
-fn cut(message: &str) -> String {
-    const MOST: usize = 1024;
-    const MARK: &str = " ...";
-    if message.len() <= MOST {
-        return message.to_owned();
-    }
-    let end = (0..=MOST - MARK.len()).rev().find(|&end| message.is_char_boundary(end));
-    format!("{}{MARK}", &message[..end.unwrap_or(0)])
-}
-
 fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -148,9 +143,11 @@ struct Driver {
     rng: Rng,
     inbox: Arc<Inbox>,
     reporter: Arc<Reporter>,
-    recorders: BTreeMap<String, EventRecorder>,
+    announcer: Announcer,
     /// Bindings under way.
     bindings: usize,
+    /// Of those, the ones that begin together.
+    batch: Vec<Binding>,
     max_bindings: usize,
     client: Client,
     stats: Arc<Stats>,
@@ -177,8 +174,9 @@ impl Scheduler {
             rng,
             reporter: Arc::new(Reporter::new(client.clone(), inbox.clone())),
             inbox,
-            recorders: BTreeMap::new(),
+            announcer: Announcer::new(config.scheduled_events),
             bindings: 0,
+            batch: Vec::new(),
             max_bindings: config.max_bindings.max(1),
             client,
             stats: Arc::default(),
@@ -225,10 +223,7 @@ impl Scheduler {
             return;
         }
         let Some(context) = driver.handle.context.clone() else { return };
-        for profile in driver.profiles.iter() {
-            let name = profile.scheduler_name().to_owned();
-            driver.recorders.insert(name.clone(), EventRecorder::new(&driver.client, name));
-        }
+        driver.announcer.start(&driver.client, &driver.profiles);
         context.spawner.spawn("scheduler-reports", driver.reporter.clone().run());
         driver.schedule(&token).await;
         // What does not end in time is dropped: a binding that reached the server stands, the others are
@@ -254,6 +249,7 @@ impl Driver {
                 self.try_pod(pod);
                 tried += 1;
             }
+            self.bind_batch();
             if tried > 0 {
                 // Bindings and informers get their turn on a runtime of one thread too.
                 tokio::task::yield_now().await;
@@ -291,7 +287,7 @@ impl Driver {
                 News::Pod(change) => self.pod_changed(&change),
                 News::Node(change) => self.node_changed(&change),
                 News::Other(event) => self.queue.on_event(&event, Instant::now()),
-                News::Ended(ended) => self.binding_ended(*ended),
+                News::Ended(ended) => ended.into_iter().for_each(|ended| self.binding_ended(ended)),
                 News::Spared { victim, preemptor } => self.spared(&victim, &preemptor),
             }
         }
@@ -333,11 +329,23 @@ impl Driver {
         }
         match binding.permit(&self.handle.waiting) {
             Err(status) => self.give_up(binding, &status),
-            Ok(hold) => {
+            Ok(None) => {
                 self.bindings += 1;
-                let task = binding.run(hold, self.handle.waiting.clone(), self.inbox.clone());
+                self.batch.push(binding);
+            }
+            Ok(Some(hold)) => {
+                self.bindings += 1;
+                let task = binding.run_held(hold, self.handle.waiting.clone(), self.inbox.clone());
                 self.client_spawner().spawn("binding", task);
             }
+        }
+    }
+
+    /// Begins the bindings that were decided since the last call.
+    fn bind_batch(&mut self) {
+        if !self.batch.is_empty() {
+            let task = binding::run_all(std::mem::take(&mut self.batch), self.inbox.clone());
+            self.client_spawner().spawn("bindings", task);
         }
     }
 
@@ -348,21 +356,12 @@ impl Driver {
 
     fn binding_ended(&mut self, ended: Ended) {
         self.bindings -= 1;
-        let Ended { binding, status, afterwards } = ended;
-        if !status.is_success() {
-            return self.give_up(binding, &status);
+        if !ended.status.is_success() {
+            return self.give_up(ended.binding, &ended.status);
         }
         count(&self.stats.bound);
-        let pod = &binding.pod.info;
-        self.queue.done(&pod.uid);
-        let note = format!("Successfully assigned {} to {}", pod.key, binding.node);
-        if let Some(recorder) = self.recorders.get(binding.profile.scheduler_name()) {
-            recorder.record(&*pod.pod, EventKind::Normal, "Scheduled", "Binding", note);
-            if !afterwards.is_success() {
-                let note = cut(&afterwards.message());
-                recorder.record(&*pod.pod, EventKind::Warning, "PluginFailed", "Binding", note);
-            }
-        }
+        self.queue.done(&ended.binding.pod.info.uid);
+        self.announcer.bound(&ended, Instant::now());
     }
 
     /// The pod does not get to its node after all: everything taken for it is given back.
@@ -435,23 +434,8 @@ impl Driver {
 
     /// Tells the world why a pod has no node.
     fn report(&self, pod: Arc<PodInfo>, reason: &'static str, message: String, plan: PostFiltered) {
-        if let Some(recorder) = self.recorders.get(pod.scheduler_name()) {
-            let note = cut(&message);
-            recorder.record(&*pod.pod, EventKind::Warning, "FailedScheduling", "Scheduling", note);
-        }
+        self.announcer.failed(&pod, &message);
         let PostFiltered { nomination, victims, .. } = plan;
         self.reporter.tell(Report { pod, condition: Some((reason, message)), nomination, victims });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn notes_are_cut_between_characters() {
-        assert_eq!(cut("short"), "short");
-        let long = cut(&"a\u{e9}".repeat(600));
-        assert!(long.len() <= 1024 && long.len() > 1020 && long.ends_with(" ..."));
     }
 }

@@ -22,6 +22,7 @@ struct State<K> {
     objects: BTreeMap<String, BTreeMap<String, Arc<K>>>,
     count: usize,
     indexes: Vec<Index<K>>,
+    version: u64,
 }
 
 /// Objects of a kind, most often those of an informer, which alone changes them then; clones share them.
@@ -72,7 +73,12 @@ impl<K> State<K> {
 
 impl<K: Kind> Default for Cache<K> {
     fn default() -> Self {
-        Self(Arc::new(RwLock::new(State { objects: BTreeMap::new(), count: 0, indexes: Vec::new() })))
+        Self(Arc::new(RwLock::new(State {
+            objects: BTreeMap::new(),
+            count: 0,
+            indexes: Vec::new(),
+            version: 0,
+        })))
     }
 }
 
@@ -100,6 +106,12 @@ impl<K: Kind> Cache<K> {
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.0.read().count
+    }
+
+    /// A number that grows with every change: what was derived from the objects at one version still holds
+    /// at the same one.
+    pub fn version(&self) -> u64 {
+        self.0.read().version
     }
 
     /// Whether there are none.
@@ -140,6 +152,7 @@ impl<K: Kind> Cache<K> {
         let old =
             state.objects.entry(key.namespace.clone()).or_default().insert(key.name.clone(), object.clone());
         state.count += usize::from(old.is_none());
+        state.version += 1;
         for index in &mut state.indexes {
             if let Some(old) = &old {
                 index.remove(&key, old);
@@ -158,6 +171,7 @@ impl<K: Kind> Cache<K> {
             state.objects.remove(&key.namespace);
         }
         state.count -= 1;
+        state.version += 1;
         for index in &mut state.indexes {
             index.remove(key, &old);
         }
@@ -206,11 +220,13 @@ mod tests {
             for (namespace, name, value, insert) in steps {
                 let object = pod(namespace, name, value);
                 let key = ObjectKey::of(&*object);
+                let (version, changes) = (cache.version(), insert || model.contains_key(&key));
                 if insert {
                     prop_assert_eq!(cache.insert(object.clone()), model.insert(key, object));
                 } else {
                     prop_assert_eq!(cache.remove(&key), model.remove(&key));
                 }
+                prop_assert_eq!(cache.version() > version, changes);
             }
             cache.add_index("late", label);
             prop_assert_eq!(cache.list(), model.values().cloned().collect::<Vec<_>>());

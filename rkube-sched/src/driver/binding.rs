@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -83,11 +84,23 @@ impl Binding {
         Ok(Some(Hold { verdict, deadlines }))
     }
 
-    /// Goes all the way and tells how it ended.
-    pub(super) async fn run(self, hold: Option<Hold>, waiting: WaitingPods, inbox: Arc<Inbox>) {
-        let status = self.bind(hold, &waiting).await;
+    /// Waits as long as Permit wants, then goes all the way and tells how it ended.
+    pub(super) async fn run_held(self, hold: Hold, waiting: WaitingPods, inbox: Arc<Inbox>) {
+        let uid = self.pod.info.uid.clone();
+        let verdict = hold.wait(&uid, &waiting).await;
+        waiting.release(&uid);
+        let ended = if verdict.is_success() {
+            self.run().await
+        } else {
+            Ended { binding: self, status: verdict, afterwards: Status::success() }
+        };
+        inbox.tell(News::Ended(vec![ended]));
+    }
+
+    async fn run(self) -> Ended {
+        let status = self.bind().await;
         let afterwards = if status.is_success() { self.post_bind().await } else { Status::success() };
-        inbox.tell(News::Ended(Box::new(Ended { binding: self, status, afterwards })));
+        Ended { binding: self, status, afterwards }
     }
 
     /// Tells the plugins that the pod is bound. It stays bound whatever they do.
@@ -102,15 +115,8 @@ impl Binding {
         outcome
     }
 
-    async fn bind(&self, hold: Option<Hold>, waiting: &WaitingPods) -> Status {
+    async fn bind(&self) -> Status {
         let pod = &self.pod.info;
-        if let Some(hold) = hold {
-            let status = hold.wait(&pod.uid, waiting).await;
-            waiting.release(&pod.uid);
-            if !status.is_success() {
-                return status;
-            }
-        }
         for plugin in &self.profile.pre_bind {
             let work = plugin.pre_bind(&self.state, pod, &self.node);
             let status = contained_async(plugin.name(), "PreBind", work).await.unwrap_or_else(|it| it);
@@ -130,6 +136,18 @@ impl Binding {
             }
         }
         Status::error("all bind plugins skipped the pod")
+    }
+}
+
+/// Binds many pods at once and tells how each ended. Each is a request of its own, with an outcome of its
+/// own; all are under way in one task, so that an API server in this process answers without a task, a wake
+/// and a message a pod. Those that a server elsewhere answers late keep nobody waiting.
+pub(super) async fn run_all(bindings: Vec<Binding>, inbox: Arc<Inbox>) {
+    let most = bindings.len().max(1);
+    let running: FuturesUnordered<_> = bindings.into_iter().map(Binding::run).collect();
+    let mut ended = running.ready_chunks(most);
+    while let Some(ended) = ended.next().await {
+        inbox.tell(News::Ended(ended));
     }
 }
 

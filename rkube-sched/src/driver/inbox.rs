@@ -16,7 +16,7 @@ pub(super) enum News {
     Pod(Change<Pod>),
     Node(Change<Node>),
     Other(ClusterEvent),
-    Ended(Box<Ended>),
+    Ended(Vec<Ended>),
     /// A pod was to make room for another one and could not be sent away.
     Spared {
         victim: Uid,

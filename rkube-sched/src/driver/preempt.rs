@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use rkube_api::client::EventKind;
 use tokio::time::Instant;
 
 use super::{Driver, report::Report};
@@ -32,7 +31,6 @@ impl Driver {
     }
 
     fn tell_victim(&self, pod: &PodInfo, victim: &Victim, node: &str) {
-        let Some(recorder) = self.recorders.get(pod.scheduler_name()) else { return };
         let victim = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -41,8 +39,7 @@ impl Driver {
             uid: Some(victim.uid.clone()),
             ..ObjectReference::default()
         };
-        let note = format!("Preempted by pod {} on node {node}", pod.uid);
-        recorder.record_reference(victim, EventKind::Normal, "Preempted", "Preempting", note);
+        self.announcer.preempted(victim, pod, node);
     }
 
     /// A victim was not sent away: whom it was to make room for looks again.

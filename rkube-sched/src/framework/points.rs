@@ -71,6 +71,13 @@ pub trait Plugin: Send + Sync + 'static {
         Locality::Cluster
     }
 
+    /// Whether what PreFilter and PreScore prepared at two times says the same of every node that has not
+    /// changed between: asked of a plugin that reads the objects of [all nodes](Locality::Nodes) when some of
+    /// them have changed. If not, the pod's class begins anew.
+    fn same_state(&self, _before: &CycleState, _now: &CycleState) -> bool {
+        false
+    }
+
     /// Whether two pods of equal content are alike for this plugin: to be written by one that is local
     /// and looks at more of a pod than its content (see [`Locality`]), say at annotations.
     fn same_content(&self, _one: &PodInfo, _other: &PodInfo) -> bool {

@@ -38,7 +38,7 @@ fn find(snapshot: &Snapshot, name: &str) -> Option<u32> {
 }
 
 /// A pod's images that nodes have, what each counts where it is, and how many images the pod has.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct ScoreState {
     worth: SmallVec<[(u32, i64); 4]>,
     images: i64,
@@ -80,6 +80,11 @@ impl Plugin for ImageLocality {
     fn locality(&self, pod: &PodInfo, snapshot: &Snapshot) -> Locality {
         let known = pod.spec().into_iter().flat_map(images).any(|name| find(snapshot, name).is_some());
         if known { Locality::Nodes } else { Locality::Node }
+    }
+
+    /// Most changes of nodes are none of how far the pod's images have spread.
+    fn same_state(&self, before: &CycleState, now: &CycleState) -> bool {
+        before.read::<ScoreState>() == now.read::<ScoreState>()
     }
 }
 

@@ -22,7 +22,42 @@ pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
 
-use crate::framework::{Args, ConfigError, Handle, PluginRegistry, PointSet};
+use std::any::Any;
+
+use crate::{
+    engine::Candidates,
+    framework::{Args, ConfigError, CycleState, Handle, PluginRegistry, PointSet, Status},
+    snapshot::{NodeId, NodeView},
+};
+
+/// What PreFilter keeps, and what it has against each node.
+trait Refuses: Any + Clone {
+    /// Why the pod may not go there; `None`: it may.
+    fn refusal(&self, node: NodeId) -> Option<Status>;
+}
+
+/// A Filter that reads what its PreFilter has kept; `alone` makes that where none has run.
+fn filter_by<T: Refuses>(
+    state: &CycleState,
+    node: NodeView<'_>,
+    alone: impl FnOnce() -> Option<T>,
+) -> Status {
+    state.read_or(alone).and_then(|kept| kept.refusal(node.id())).unwrap_or_default()
+}
+
+/// As [`filter_by`], for all nodes that are still in question.
+fn filter_all_by<T: Refuses>(
+    state: &CycleState,
+    nodes: &mut Candidates<'_>,
+    alone: impl FnOnce() -> Option<T>,
+) {
+    if let Some(kept) = state.read_or(alone) {
+        nodes.retain_where(
+            |id| kept.refusal(id).is_none(),
+            |node| kept.refusal(node.id()).unwrap_or_default(),
+        );
+    }
+}
 
 type Make = fn(&Args, &Handle) -> Result<PointSet, ConfigError>;
 

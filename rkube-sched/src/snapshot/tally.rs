@@ -36,14 +36,34 @@ pub(crate) trait Count: Clone + Hash + Eq + Send + Sync + 'static {
     }
 }
 
+/// Numbers by part, in pieces: whoever keeps a clone shares with it all but the pieces that change after.
+#[derive(Clone, Debug, Default)]
+struct Pieces(Arc<Vec<Arc<[i64; Pieces::LEN]>>>);
+
+impl Pieces {
+    const LEN: usize = 128;
+
+    fn at(&self, part: usize) -> i64 {
+        self.0.get(part / Self::LEN).map_or(0, |piece| piece[part % Self::LEN])
+    }
+
+    fn add(&mut self, part: usize, by: i64) {
+        let pieces = Arc::make_mut(&mut self.0);
+        if pieces.len() <= part / Self::LEN {
+            pieces.resize_with(part / Self::LEN + 1, || Arc::new([0; Self::LEN]));
+        }
+        let sum = &mut Arc::make_mut(&mut pieces[part / Self::LEN])[part % Self::LEN];
+        *sum = sum.wrapping_add(by);
+    }
+}
+
 /// Sums by the parts that one label makes.
 #[derive(Clone, Debug)]
 pub(crate) struct Sums {
     /// The label.
     pub(crate) key: Arc<str>,
     pub(crate) topology: Arc<Topology>,
-    /// By part; shorter than the topology where nothing counts.
-    by_part: Arc<Vec<i64>>,
+    by_part: Pieces,
     /// How much counts in all parts together.
     pub(crate) total: i64,
     epoch: u64,
@@ -51,20 +71,16 @@ pub(crate) struct Sums {
 
 impl Sums {
     pub(crate) fn at(&self, part: usize) -> i64 {
-        self.by_part.get(part).copied().unwrap_or(0)
+        self.by_part.at(part)
     }
 
     /// A label by which nothing counts yet.
     pub(crate) fn none(key: &str, topology: Arc<Topology>) -> Self {
-        Self { key: key.into(), topology, by_part: Arc::default(), total: 0, epoch: 0 }
+        Self { key: key.into(), topology, by_part: Pieces::default(), total: 0, epoch: 0 }
     }
 
     fn add(&mut self, part: usize, by: i64) {
-        let sums = Arc::make_mut(&mut self.by_part);
-        if sums.len() <= part {
-            sums.resize(part + 1, 0);
-        }
-        sums[part] = sums[part].wrapping_add(by);
+        self.by_part.add(part, by);
         self.total = self.total.wrapping_add(by);
     }
 }

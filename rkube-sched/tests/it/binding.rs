@@ -1,15 +1,24 @@
 //! From a pod's creation to its node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use rkube_api::{
     client::{Patch, PatchParams},
     k8s_openapi::api::core::v1::Node,
 };
-use rkube_sched::{Config, framework::ProfileConfig};
+use rkube_sched::{
+    Config,
+    driver::EventRate,
+    framework::{CycleState, Plugin, Points, PreBind, ProfileConfig, Status},
+    snapshot::PodInfo,
+};
 use serde_json::json;
 
-use crate::support::{World, after};
+use crate::support::{World, after, with_plugins};
 
 #[tokio::test(start_paused = true)]
 async fn pods_get_nodes_and_the_world_is_told() {
@@ -237,4 +246,70 @@ async fn the_same_seed_makes_the_same_decisions() {
     assert_eq!(first.len(), 60);
     assert_eq!(first, placements(7).await);
     assert_ne!(first, placements(8).await);
+}
+
+/// Binds none of the pods whose name begins with `no`, and takes its time over those with `slow`.
+struct Picky;
+
+impl Plugin for Picky {
+    fn name(&self) -> &'static str {
+        "Picky"
+    }
+}
+
+#[async_trait]
+impl PreBind for Picky {
+    async fn pre_bind(&self, _: &CycleState, pod: &PodInfo, _: &str) -> Status {
+        if pod.key.name.starts_with("slow") {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+        if pod.key.name.starts_with("no") { Status::error("not this one") } else { Status::success() }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_pods_bound_together_each_has_its_own_outcome() {
+    let world = World::new(1).await;
+    world.node("a", "64").await;
+    for index in 0..10 {
+        for name in ["p", "no", "slow"] {
+            world.pod(&format!("{name}{index}"), "1").await;
+        }
+    }
+    // All of them wait already, so one batch takes all.
+    let config = with_plugins(&["Picky"], |plugins| {
+        plugins.add("Picky", |_, _| Ok(Points::of(Picky).pre_bind().done())).unwrap();
+    });
+    let scheduler = world.scheduler(config);
+    after(1).await;
+    assert_eq!(scheduler.stats.bound(), 10, "nobody waits for the slow ones");
+    assert!(world.placed().await.keys().all(|name| name.starts_with('p')));
+    assert_eq!(world.condition("no3").await.message.as_deref(), Some("not this one"));
+    after(60).await;
+    assert_eq!(scheduler.stats.bound(), 20);
+    assert!(!world.placed().await.keys().any(|name| name.starts_with("no")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_pods_at_once_some_are_told_of() {
+    let world = World::new(1).await;
+    world.node("a", "64").await;
+    let scheduled_events = EventRate { burst: 3, per_second: 1 };
+    let scheduler = world.scheduler(Config { scheduled_events, ..Config::default() });
+    for index in 0..10 {
+        world.pod(&format!("p{index}"), "1").await;
+    }
+    after(10).await;
+    assert_eq!(scheduler.stats.bound(), 10);
+    let told = |events: Vec<(String, String)>| usize::from(!events.is_empty());
+    let mut count = 0;
+    for index in 0..10 {
+        count += told(world.events(&format!("p{index}")).await);
+    }
+    assert_eq!(count, 3);
+    // At an ordinary pace each is told of; and what fails always is.
+    world.pod("late", "1").await;
+    world.pod("large", "100").await;
+    after(1).await;
+    assert_eq!((world.events("late").await.len(), world.events("large").await.len()), (1, 1));
 }

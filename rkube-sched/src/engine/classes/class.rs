@@ -175,7 +175,7 @@ impl Class {
         changes.dedup_by_key(|(id, _)| *id);
         if changes.iter().any(|(_, dirty)| *dirty == Dirty::Node) {
             let plan = Plan::new(&self.profile, &self.localities, &self.pod, snapshot)?;
-            if plan.reads_all_nodes || !plan.asks_as(&self.plan) {
+            if !plan.follows(&self.plan) {
                 return None;
             }
             self.plan = Arc::new(plan);

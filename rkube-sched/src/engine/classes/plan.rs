@@ -5,7 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::{
-    framework::{CycleState, Filter, Locality, MAX_NODE_SCORE, Normalization, Part, Profile, Weighted},
+    framework::{
+        CycleState, Filter, Locality, MAX_NODE_SCORE, Normalization, Part, Plugin, Profile, Weighted,
+    },
     snapshot::{NodeSet, PodInfo, Snapshot},
 };
 
@@ -35,8 +37,8 @@ pub(super) struct Plan {
     pub(super) other_scores: Vec<Part>,
     /// Plugins that have nothing to filter.
     pub(super) skipped: SmallVec<[&'static str; 8]>,
-    /// Whether a change of one node may change the answers for others.
-    pub(super) reads_all_nodes: bool,
+    /// The plugins for which a change of one node may change the answers for others.
+    read_all_nodes: SmallVec<[Arc<dyn Plugin>; 2]>,
     /// What PreFilter and PreScore prepared.
     pub(super) state: CycleState,
 }
@@ -62,8 +64,9 @@ impl Plan {
         if most > i64::from(i32::MAX) {
             return None;
         }
-        let reads_all_nodes = localities.contains(&Locality::Nodes);
-        let mut plan = Self { reads_all_nodes, ..Self::default() };
+        let reads_all = profile.parts.iter().zip(localities).filter(|(_, it)| **it == Locality::Nodes);
+        let read_all_nodes = reads_all.map(|(part, _)| part.plugin.clone()).collect();
+        let mut plan = Self { read_all_nodes, ..Self::default() };
         let mut parts = profile.parts.iter().zip(localities);
         parts.clone().try_for_each(|(part, locality)| plan.add_filter(part, *locality, pod, snapshot))?;
         // PreScore may read what any PreFilter has kept: it comes after all of them.
@@ -138,8 +141,14 @@ impl Plan {
         Some(())
     }
 
+    /// Whether an earlier plan says the same of nodes that have not changed since.
+    pub(super) fn follows(&self, before: &Self) -> bool {
+        let same = |plugin: &Arc<dyn Plugin>| plugin.same_state(&before.state, &self.state);
+        self.asks_as(before) && self.read_all_nodes.iter().all(same)
+    }
+
     /// Whether both ask the same plugins.
-    pub(super) fn asks_as(&self, other: &Self) -> bool {
+    fn asks_as(&self, other: &Self) -> bool {
         let sizes = |plan: &Self| {
             (plan.load_scores.len(), plan.object_scores.len(), plan.scaled.len(), plan.other_scores.len())
         };

@@ -203,3 +203,25 @@ fn nodes_that_come_are_taken_in_one_by_one() {
     }
     assert_eq!((classes.made(), classes.hits()), (1, 99));
 }
+
+#[test]
+fn a_class_that_counts_images_begins_anew_only_when_they_change() {
+    let profiles = profiles(None);
+    let mut snapshot = Snapshot::default();
+    // Nodes of more than five CPUs have the image.
+    (0..8).for_each(|node| set_node(&mut snapshot, node, 4 + node, 1, 0, false));
+    let (nominator, rng, mut classes) = (Nominator::default(), Rng::seeded(1), Classes::default());
+    let mut decide = |snapshot: &Snapshot| {
+        let engine = Engine { snapshot, nominator: &nominator, rng: &rng };
+        let pod = Arc::new(of_kind(4, "p"));
+        engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap());
+        classes.made()
+    };
+    assert_eq!([decide(&snapshot), decide(&snapshot)], [0, 1]);
+    set_node(&mut snapshot, 0, 4, 2, 0, true);
+    assert_eq!(decide(&snapshot), 1, "a node is cordoned, which is nothing to the images");
+    set_node(&mut snapshot, 0, 8, 2, 0, true);
+    assert_eq!(decide(&snapshot), 2, "a node has got the image: it has spread further");
+    set_node(&mut snapshot, 9, 1, 2, 0, false);
+    assert_eq!(decide(&snapshot), 3, "one node more is there to spread to");
+}

@@ -9,6 +9,7 @@ use crate::{
     engine::Candidates,
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
     matching::PodTerm,
+    plugins::{Refuses, filter_all_by, filter_by},
     snapshot::{Count, NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
@@ -121,7 +122,7 @@ impl InterPodAffinity {
     }
 }
 
-impl FilterState {
+impl Refuses for FilterState {
     fn refusal(&self, node: NodeId) -> Option<Status> {
         if !self.has_company(node) {
             return Some(Status::unresolvable(REFUSED_BY_AFFINITY));
@@ -131,7 +132,9 @@ impl FilterState {
         }
         self.unwelcome.any_at(node).then(|| Status::unschedulable(REFUSED_BY_OTHERS))
     }
+}
 
+impl FilterState {
     fn has_company(&self, node: NodeId) -> bool {
         let mut everywhere = true;
         for &place in &self.incoming.places {
@@ -182,16 +185,11 @@ impl PreFilterExtensions for InterPodAffinity {
 
 impl Filter for InterPodAffinity {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
-        let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
-        prepared.and_then(|prepared| prepared.refusal(node.id())).unwrap_or_default()
+        filter_by(state, node, || self.filter_state(pod, node.snapshot()))
     }
 
     fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
-        if let Some(prepared) = state.read_or(|| self.filter_state(pod, nodes.snapshot())) {
-            nodes.retain_where(
-                |id| prepared.refusal(id).is_none(),
-                |node| prepared.refusal(node.id()).unwrap_or_default(),
-            );
-        }
+        let snapshot = nodes.snapshot();
+        filter_all_by(state, nodes, || self.filter_state(pod, snapshot));
     }
 }

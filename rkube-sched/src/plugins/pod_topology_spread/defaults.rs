@@ -1,21 +1,30 @@
 //! Which pods belong together where pods do not say: those that the same services and the same controller
 //! select.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, StatefulSet},
-        core::v1::{ReplicationController, Service},
+        core::v1::{Pod, ReplicationController, Service},
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector as ApiSelector,
 };
+use parking_lot::Mutex;
 use rkube_api::{
     client::Cache,
     meta::labels::{LabelSelector, Requirement},
 };
 
 use crate::{framework::Handle, snapshot::PodInfo};
+
+/// A pod's selector, and what it follows from: the pod, and the versions of those that select.
+#[derive(Debug)]
+struct Known {
+    pod: Arc<Pod>,
+    versions: [u64; 4],
+    selector: LabelSelector,
+}
 
 /// Those that select pods.
 #[derive(Debug)]
@@ -24,6 +33,8 @@ pub(super) struct Owners {
     replication_controllers: Cache<ReplicationController>,
     replica_sets: Cache<ReplicaSet>,
     stateful_sets: Cache<StatefulSet>,
+    /// The last answer: one decision asks more than once.
+    known: Mutex<Option<Known>>,
 }
 
 impl Owners {
@@ -34,11 +45,34 @@ impl Owners {
             replication_controllers: listers.get(),
             replica_sets: listers.get(),
             stateful_sets: listers.get(),
+            known: Mutex::default(),
         }
+    }
+
+    fn versions(&self) -> [u64; 4] {
+        [
+            self.services.version(),
+            self.replication_controllers.version(),
+            self.replica_sets.version(),
+            self.stateful_sets.version(),
+        ]
     }
 
     /// The selector of the pod's kin: everything if nobody selects it.
     pub(super) fn selector(&self, pod: &PodInfo) -> LabelSelector {
+        let (mut known, versions) = (self.known.lock(), self.versions());
+        if let Some(known) = &*known
+            && Arc::ptr_eq(&known.pod, &pod.pod)
+            && known.versions == versions
+        {
+            return known.selector.clone();
+        }
+        let selector = self.derived(pod);
+        *known = Some(Known { pod: pod.pod.clone(), versions, selector: selector.clone() });
+        selector
+    }
+
+    fn derived(&self, pod: &PodInfo) -> LabelSelector {
         let (namespace, labels) = (pod.key.namespace.as_str(), pod.labels());
         let mut merged = BTreeMap::new();
         for service in self.services.list_in(namespace) {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     engine::Candidates,
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
+    plugins::{Refuses, filter_all_by, filter_by},
     snapshot::{NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
@@ -116,19 +117,6 @@ impl FilterState {
         all.min().unwrap_or(i64::from(i32::MAX))
     }
 
-    fn refusal(&self, node: NodeId) -> Option<Status> {
-        for (index, constraint) in self.compiled.constraints.iter().enumerate() {
-            let Some(domain) = self.compiled.domain(index, node) else {
-                return Some(Status::unresolvable(NO_LABEL));
-            };
-            let there = self.count(index, domain) + i64::from(self.counts_itself[index]);
-            if there - self.fewest[index] > constraint.max_skew {
-                return Some(Status::unschedulable(REFUSED));
-            }
-        }
-        None
-    }
-
     fn shift(&mut self, pod: &PodInfo, moved: &PlacedPod, node: NodeView<'_>, by: i64) {
         if *moved.namespace != *pod.key.namespace || !self.compiled.has_all_domains(node.id()) {
             return;
@@ -142,6 +130,21 @@ impl FilterState {
             }
         }
         self.find_fewest();
+    }
+}
+
+impl Refuses for FilterState {
+    fn refusal(&self, node: NodeId) -> Option<Status> {
+        for (index, constraint) in self.compiled.constraints.iter().enumerate() {
+            let Some(domain) = self.compiled.domain(index, node) else {
+                return Some(Status::unresolvable(NO_LABEL));
+            };
+            let there = self.count(index, domain) + i64::from(self.counts_itself[index]);
+            if there - self.fewest[index] > constraint.max_skew {
+                return Some(Status::unschedulable(REFUSED));
+            }
+        }
+        None
     }
 }
 
@@ -185,16 +188,11 @@ impl PreFilterExtensions for PodTopologySpread {
 
 impl Filter for PodTopologySpread {
     fn filter(&self, state: &CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
-        let prepared = state.read_or(|| self.filter_state(pod, node.snapshot()));
-        prepared.and_then(|prepared| prepared.refusal(node.id())).unwrap_or_default()
+        filter_by(state, node, || self.filter_state(pod, node.snapshot()))
     }
 
     fn filter_all(&self, state: &CycleState, pod: &PodInfo, nodes: &mut Candidates<'_>) {
-        if let Some(prepared) = state.read_or(|| self.filter_state(pod, nodes.snapshot())) {
-            nodes.retain_where(
-                |id| prepared.refusal(id).is_none(),
-                |node| prepared.refusal(node.id()).unwrap_or_default(),
-            );
-        }
+        let snapshot = nodes.snapshot();
+        filter_all_by(state, nodes, || self.filter_state(pod, snapshot));
     }
 }

@@ -217,6 +217,24 @@ fn a_clusters_own_defaults_count_pods_of_service_and_controller() {
 }
 
 #[test]
+fn a_pods_kin_follows_the_services() {
+    let handle = Handle::default();
+    let (owners, services) = (Owners::new(&handle), handle.listers.get::<Service>());
+    let pod = web("p");
+    let selects = |selector: Value| {
+        let service =
+            json!({"metadata": {"name": "s", "namespace": "default"}, "spec": {"selector": selector}});
+        services.insert(Arc::new(serde_json::from_value(service).unwrap()));
+        owners.selector(&pod).is_everything()
+    };
+    assert!(owners.selector(&pod).is_everything());
+    assert!(!selects(json!({"app": "web"})));
+    assert!(!owners.selector(&pod).is_everything());
+    assert!(owners.selector(&labelled("q", json!({}), json!({}))).is_everything(), "another pod");
+    assert!(selects(json!({"app": "db"})));
+}
+
+#[test]
 fn wrong_arguments_are_refused_by_field() {
     let refused = |args| make(&Args(args), &Handle::default()).err().unwrap().to_string();
     let list = |constraint: Value| json!({"defaultingType": "List", "defaultConstraints": [constraint]});

@@ -13,6 +13,13 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often other ports are tried where somebody else took those that were free.
+const TRIES: usize = 10;
+/// How often a process that begins is looked at, and how many times.
+const LOOK: Duration = Duration::from_millis(5);
+const LOOKS: usize = 6000;
 
 /// A directory of its own, removed when dropped.
 #[derive(Debug)]
@@ -69,9 +76,8 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn start_with(arguments: &[String]) -> io::Result<Self> {
-        let mut members = Self::plan(1)?;
-        let plan = members.pop().ok_or_else(|| io::Error::other("no member was planned"))?;
-        plan.start(arguments)
+        let mut members = Self::start_all(1, arguments)?;
+        members.pop().ok_or_else(|| io::Error::other("no member was planned"))
     }
 
     /// A cluster of several members.
@@ -79,7 +85,20 @@ impl Server {
     /// # Errors
     /// As [`Server::start`].
     pub fn cluster(members: usize) -> io::Result<Vec<Self>> {
-        Self::plan(members)?.into_iter().map(|plan| plan.start(&[])).collect()
+        Self::start_all(members, &[])
+    }
+
+    /// A port that was free may be taken before etcd has it, so then other ones are tried.
+    fn start_all(members: usize, arguments: &[String]) -> io::Result<Vec<Self>> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let plans = Self::plan(members)?.into_iter();
+            match plans.map(|plan| plan.start(arguments)).collect() {
+                Err(error) if is_taken(&error) && tries < TRIES => {}
+                started => return started,
+            }
+        }
     }
 
     fn plan(members: usize) -> io::Result<Vec<Plan>> {
@@ -134,7 +153,7 @@ impl Server {
         if sent.success() { Ok(()) } else { Err(io::Error::other("the signal was not sent")) }
     }
 
-    /// Starts a member again that was killed, with its data.
+    /// Starts a member again that was killed, with its data. Its ports are those that it had.
     ///
     /// # Errors
     /// As [`Server::start`].
@@ -188,20 +207,82 @@ impl Plan {
     }
 }
 
+/// Starts a process and waits until it listens, which it does before it looks for the other members.
 fn spawn(arguments: &[String], directory: &Path) -> io::Result<Child> {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(directory.join("log"))?;
+    let path = directory.join("log");
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(&path)?;
+    let before = log.metadata()?.len();
     let mut command = Command::new("etcd");
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().map_err(|error| match error.kind() {
+    let mut process = command.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => {
             io::Error::new(error.kind(), "etcd is not installed (Debian: apt-get install etcd-server)")
         }
         _ => error,
-    })
+    })?;
+    let mut said = String::new();
+    for _ in 0..LOOKS {
+        // Looked at first: what it said is then all that it ever will.
+        let ended = process.try_wait()?;
+        said = said_since(&path, before)?;
+        if said.contains("\"starting an etcd server\"") {
+            return Ok(process);
+        }
+        if ended.is_some() {
+            let taken = said.contains("address already in use");
+            let kind = if taken { io::ErrorKind::AddrInUse } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, format!("etcd ended: {said}")));
+        }
+        std::thread::sleep(LOOK);
+    }
+    let _ = process.kill();
+    let _ = process.wait();
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("etcd does not listen: {said}")))
 }
 
-/// Ports that are free now; all are held until all are known.
+fn said_since(log: &Path, before: u64) -> io::Result<String> {
+    use std::io::{Read, Seek};
+    let mut log = std::fs::File::open(log)?;
+    log.seek(io::SeekFrom::Start(before))?;
+    let mut said = Vec::new();
+    log.read_to_end(&mut said)?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Ports that are free now; all are held until all are known. They are none of those that systems give to
+/// outgoing connections, so that nobody gets one by chance while its member is down.
 fn free_ports(count: usize) -> io::Result<Vec<u16>> {
-    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<io::Result<Vec<_>>>()?;
+    const FIRST: u64 = 10_000;
+    const COUNT: u64 = 20_000;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    // Processes that run side by side begin far from each other.
+    let begin = u64::from(std::process::id()).wrapping_mul(7919);
+    let mut held = Vec::new();
+    for _ in 0..COUNT {
+        if held.len() == count {
+            break;
+        }
+        let port = FIRST + begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        held.extend(u16::try_from(port).ok().and_then(|port| TcpListener::bind(("127.0.0.1", port)).ok()));
+    }
     held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_port_is_planned_twice() {
+        let plans: Vec<_> = (0..50).flat_map(|_| Server::plan(3).unwrap()).collect();
+        let mut ports: Vec<_> = plans.iter().map(|plan| plan.client).collect();
+        ports.extend(plans.iter().map(|plan| plan.peer.rsplit(':').next().unwrap().parse::<u16>().unwrap()));
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 300);
+    }
 }

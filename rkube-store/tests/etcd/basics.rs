@@ -4,6 +4,7 @@ use std::process::Command;
 
 use futures::StreamExt;
 use rkube_store::testing::Text;
+use rkube_store::testing::etcd::Server;
 use rkube_store::{
     CommitError, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn, WatchItem, WatchOptions,
 };
@@ -106,4 +107,15 @@ async fn reads_are_right_although_nothing_drives_the_cache() {
     store.commit(Txn::create("a/2", Text::new("two"))).await.unwrap();
     let page = store.list(&Prefix::new("a"), ListOptions::page(1)).await.unwrap();
     assert_eq!((page.entries.len(), page.more, page.remaining), (1, true, 1));
+}
+
+/// A process that ends before it listens is no server; where it was for its port, others were tried.
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", taken.local_addr().unwrap());
+    let refused = Server::start_with(&["--listen-client-urls".to_owned(), url]).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse, "{refused}");
+    let refused = Server::start_with(&["--no-such-flag".to_owned()]).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::Other, "{refused}");
 }

@@ -9,6 +9,7 @@ use rkube_store::testing::etcd::{Server, Signal};
 use rkube_store::{
     CommitError, Key, Prefix, Revision, Store, StoreError, Txn, Watch, WatchError, WatchItem, WatchOptions,
 };
+use tokio::time::Instant;
 
 use crate::place::{builder, connect, server};
 
@@ -117,27 +118,31 @@ async fn a_value_that_is_none_is_an_error_where_it_lies() {
 /// Two servers compact in turns, and only what is older than the interval goes.
 #[tokio::test]
 async fn history_goes_after_its_time_and_servers_agree_who_does_it() {
+    const TURNS: u64 = 12;
     let server = server();
-    let interval = Duration::from_millis(400);
+    let interval = Duration::from_millis(200);
+    let began = Instant::now();
     let one = connect(builder([&server]).compact_after(interval)).await;
     let two = connect(builder([&server]).compact_after(interval)).await;
     let old = put(&one, "a/1", "old").await;
-    put(&two, "a/1", "new").await;
-    let fresh = || builder([&server]).without_compaction();
-    let gone = tokio::time::timeout(Duration::from_secs(30), async {
-        loop {
-            let late = connect(fresh()).await;
-            if let Err(error) = late.get(&Key::new("a/1"), Some(old)).await {
-                break error;
-            }
-            tokio::time::sleep(interval / 4).await;
+    let new = put(&two, "a/1", "new").await;
+    // Each turn is one write of the key that counts them; nothing else is written.
+    let turns = loop {
+        let turns = one.revision().await.unwrap().0 - new.0;
+        if turns >= TURNS {
+            break turns;
         }
-    });
-    assert!(matches!(gone.await.unwrap(), StoreError::Compacted { .. }));
-    tokio::time::sleep(interval * 4).await;
-    // Each turn is one write of the key: with both trying, about one an interval and not two.
-    let count = one.get(&Key::new("a/1"), None).await.unwrap().revision.0 - old.0;
-    assert!(count < 40, "{count} turns");
+        tokio::time::sleep(interval / 10).await;
+    };
+    // A server takes a turn only if nobody took one for an interval, however late it looks. If each took
+    // its own, there would be two an interval.
+    let most = began.elapsed().as_millis() / interval.as_millis() + 1;
+    assert!(u128::from(turns) <= most, "{turns} turns where {most} are due");
+    let late = connect(builder([&server]).without_compaction()).await;
+    let gone = late.get(&Key::new("a/1"), Some(old)).await;
+    assert!(matches!(gone, Err(StoreError::Compacted { .. })), "{gone:?}");
+    let entry = late.get(&Key::new("a/1"), None).await.unwrap().entry.unwrap();
+    assert_eq!((entry.mod_revision, entry.value.as_str()), (new, "new"));
 }
 
 #[tokio::test]
@@ -213,7 +218,17 @@ async fn an_etcd_that_lost_its_data_is_followed_anew() {
     assert!(next(&mut watch).await.is_err(), "its watches end");
     let read = store.get(&Key::new("a/1"), None).await.unwrap();
     assert!(read.entry.is_none() && read.revision < last, "{read:?}");
-    put(&store, "a/1", "a new life").await;
+    // Those who also saw the old one end do not end the new one.
+    let at = loop {
+        if let Ok(revision) = store.revision().await {
+            break revision;
+        }
+    };
+    let mut watch = store.watch(&Prefix::new("a"), WatchOptions::after(at)).await.unwrap();
+    for round in 0..3 {
+        let written = put(&store, "a/1", &format!("a new life {round}")).await;
+        assert_eq!(next(&mut watch).await.unwrap().revision(), written);
+    }
 }
 
 /// Where etcd is full, writes are refused and deletions are not; what may have been done is not called failed.
@@ -239,6 +254,8 @@ async fn a_full_etcd_takes_deletions_only() {
     }
     let again = store.commit(Txn::create("b/1", Text::new("small"))).await;
     assert!(matches!(again, Err(CommitError::Store(StoreError::NoSpace))), "{again:?}");
+    let granted = store.grant(Duration::from_secs(60)).await;
+    assert!(matches!(granted, Err(StoreError::NoSpace)), "{granted:?}");
     store.commit(Txn::new().remove(done[0].as_str())).await.unwrap();
     assert!(store.get(&Key::new(done[0].as_str()), None).await.unwrap().entry.is_none());
     store.compact(store.revision().await.unwrap()).await.unwrap();

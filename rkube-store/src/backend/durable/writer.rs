@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -43,6 +44,8 @@ pub(super) struct Writer<V: Value> {
     saving: Option<JoinHandle<()>>,
     /// A compaction came while a snapshot was being written.
     compacted: bool,
+    /// There is no room for more.
+    full: bool,
     /// Set after a snapshot failed: not before the log has so many bytes is another one begun.
     not_before: u64,
 }
@@ -78,6 +81,7 @@ impl<V: Value> Writer<V> {
             figures,
             saving: None,
             compacted: false,
+            full: false,
             not_before: 0,
         };
         writer.measure();
@@ -108,17 +112,27 @@ impl<V: Value> Writer<V> {
                 break;
             }
         }
-        if let Some(saving) = self.saving.take() {
-            // It catches its panics.
-            let _ = saving.join();
-            if let Some(saved) = self.queue.take().saved.filter(|_| failed.is_none())
-                && let Err(error) = self.install(saved)
-            {
-                warn!(%error, "a snapshot was not put in its place");
-            }
-            self.measure();
+        if let Err(error) = self.give_back(failed.is_some()) {
+            warn!(%error, "not all space was given back");
         }
         drop(ending);
+    }
+
+    /// Waits for the snapshot that is being written, and for the next one, if that one left anything to do.
+    fn give_back(&mut self, failed: bool) -> Result<(), OpenError> {
+        while let Some(saving) = self.saving.take() {
+            // It catches its panics.
+            let _ = saving.join();
+            if let Some(saved) = self.queue.take().saved.filter(|_| !failed) {
+                self.install(saved)?;
+                self.measure();
+                if !self.queue.stop.load(Ordering::Acquire) {
+                    self.reclaim()?;
+                }
+            }
+        }
+        self.measure();
+        Ok(())
     }
 
     fn work(&mut self, work: Work<V>) -> Result<(), Failure<V>> {
@@ -208,7 +222,7 @@ impl<V: Value> Writer<V> {
         let (base, snapshot_bytes) = self.place.files.snapshot.unwrap_or_default();
         let log_bytes = self.log_bytes();
         // A deletion takes about a sixteenth of the value that it deletes, so there is something to gain.
-        let pressed = self.queue.condition() == Condition::Full && log_bytes > snapshot_bytes / 16;
+        let pressed = self.full && log_bytes > snapshot_bytes / 16;
         if pressed && self.place.last > base && log_bytes >= self.not_before {
             self.engine.forget_history();
             self.compacted = true;
@@ -299,9 +313,9 @@ impl<V: Value> Writer<V> {
             snapshot_bytes: files.snapshot.map_or(0, |(_, bytes)| bytes),
             free_bytes: self.disk.free_bytes(),
         };
-        let full = self.bounds.quota.is_some_and(|quota| disk.bytes() >= quota)
+        self.full = self.bounds.quota.is_some_and(|quota| disk.bytes() >= quota)
             || disk.free_bytes.is_some_and(|free| free < self.bounds.keep_free);
-        self.queue.set(if full { Condition::Full } else { Condition::Open });
+        self.queue.set(if self.full { Condition::Full } else { Condition::Open });
         self.figures.lock().disk = disk;
     }
 }

@@ -9,7 +9,7 @@ use super::wire::{
     Compare, CompareResult, CompareTarget, CompareWith, DeleteRangeRequest, KeyValue, Method, PutRequest,
     RangeRequest, Request, RequestOp, Response, ResponseOp, TxnRequest, TxnResponse, revision,
 };
-use super::{Failure, Shared, unavailable};
+use super::{Failure, Shared, is_full, unavailable};
 use crate::mvcc::Codec;
 use crate::{
     Change, Check, CommitError, Committed, Conflict, Entry, Key, Op, Revision, StoreError, Txn, Value,
@@ -42,15 +42,12 @@ impl<V: Value> Shared<V> {
                 });
                 lease.map_or_else(|| unavailable(failure), StoreError::LeaseNotFound).into()
             }
-            Failure::Refused(text) if text.contains("database space exceeded") => {
-                self.without_space(txn, before, text).await
-            }
+            failure if is_full(&failure) => self.without_space(txn, before, failure.text()).await,
             failure => unavailable(failure).into(),
         }
     }
 
-    /// etcd says so also of the write that took the last space, and did that one. Whether this is it shows
-    /// in what was written since.
+    /// Whether this is the write that took the last space shows in what was written since.
     async fn without_space(&self, txn: &Txn<V>, before: Revision, text: String) -> CommitError<V> {
         let unknown = |text| CommitError::Unknown(text);
         let Ok(current) = self.current().await else { return unknown(text) };

@@ -112,7 +112,7 @@ impl<V: Value> Shared<V> {
             let before = cache.head();
             let end = tokio::select! {
                 biased;
-                () = self.replaced.notified() => End::Lost("its revision fell".to_owned()),
+                () = cache.outdated() => End::Lost("its revision fell".to_owned()),
                 end = self.follow_once(&cache) => end,
             };
             pause = if cache.head() > before { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -135,7 +135,7 @@ impl<V: Value> Shared<V> {
     }
 
     async fn follow_once(&self, cache: &Cache<V>) -> End {
-        let member = self.client.member();
+        let (member, feed) = (self.client.member(), cache.begin_feed());
         let request = watch_from(cache.head().next());
         let mut answers = match self.client.stream::<_, WatchResponse>(Method::WATCH, request).await {
             Ok(answers) => answers,
@@ -144,7 +144,7 @@ impl<V: Value> Shared<V> {
         loop {
             let answer = tokio::select! {
                 biased;
-                () = self.stalled.notified() => {
+                () = cache.stalled(feed) => {
                     self.client.leave(member);
                     return End::Cut("nothing comes any more".to_owned());
                 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::client::{Client, Failure};
 use super::space::{lease, lease_number};
-use super::unavailable;
 use super::wire::{Done, LeaseGrantRequest, LeaseGrantResponse, LeaseRequest, LeaseResponse, Method};
+use super::{is_full, unavailable};
 use crate::{CommitError, Lease, LeaseId, StoreError};
 
 /// The longest time to live that etcd grants, in seconds.
@@ -24,7 +24,10 @@ impl Client {
         let rounded = time_to_live.as_secs() + u64::from(time_to_live.subsec_nanos() > 0);
         let ttl = i64::try_from(rounded).unwrap_or(LONGEST).clamp(1, LONGEST);
         let granted: LeaseGrantResponse =
-            self.call(Method::GRANT, LeaseGrantRequest { ttl }).await.map_err(unavailable)?;
+            self.call(Method::GRANT, LeaseGrantRequest { ttl }).await.map_err(|failure| {
+                // If it was granted all the same, nobody knows it, and it ends by itself.
+                if is_full(&failure) { StoreError::NoSpace } else { unavailable(failure) }
+            })?;
         let id =
             lease(granted.id).ok_or_else(|| StoreError::Unavailable("etcd named no lease".to_owned()))?;
         Ok(Lease { id, granted: seconds(granted.ttl), remaining: seconds(granted.ttl) })

@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backend::engine::Options;
@@ -77,10 +77,6 @@ struct Shared<V> {
     compact_after: Option<Duration>,
     cache: RwLock<Arc<Cache<V>>>,
     rounds: Rounds,
-    /// Rung when the watch that feeds the cache seems to stand still.
-    stalled: Notify,
-    /// Rung when the cache is of no use any more: etcd is not what it was.
-    replaced: Notify,
     users: watch::Sender<()>,
 }
 
@@ -103,8 +99,6 @@ impl<V: Value> Etcd<V> {
             compact_after: builder.compact_after,
             cache: RwLock::new(Arc::new(cache)),
             rounds: Rounds::default(),
-            stalled: Notify::new(),
-            replaced: Notify::new(),
             users,
         };
         Ok(Self { shared: Arc::new(shared), user })
@@ -133,6 +127,12 @@ impl<V: Value> Shared<V> {
 /// What a failed call means where nothing can have been changed by it, or does not matter if it was.
 fn unavailable(failure: Failure) -> StoreError {
     StoreError::Unavailable(failure.text())
+}
+
+/// Whether etcd refused because its quota is used up. It says so of the call that took the last space, too,
+/// which it did.
+fn is_full(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(text) if text.contains("database space exceeded"))
 }
 
 #[async_trait]

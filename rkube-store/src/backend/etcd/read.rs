@@ -58,6 +58,11 @@ pub(super) fn is_future(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(text) if text.contains("required revision is a future revision"))
 }
 
+fn fell<V: Value>(cache: &Cache<V>, known: Revision, now: Revision) -> String {
+    cache.outdate();
+    format!("etcd was at revision {known} and is at {now}: it was replaced, or an old state brought back")
+}
+
 impl<V: Value> Shared<V> {
     /// A revision that is not under that of any write acknowledged before.
     pub(super) async fn current(&self) -> Result<Revision, StoreError> {
@@ -65,10 +70,11 @@ impl<V: Value> Shared<V> {
         let mut last = self.rounds.last.lock().await;
         if last.answers < question || last.answer.is_none() {
             let answers = self.rounds.asked.load(Ordering::SeqCst);
-            let known = self.cache().head();
+            let cache = self.cache();
+            let known = cache.head();
             let answer = self.client.revision().await.map_err(Failure::text);
             let answer =
-                answer.and_then(|now| if now < known { Err(self.fell(known, now)) } else { Ok(now) });
+                answer.and_then(|now| if now < known { Err(fell(&cache, known, now)) } else { Ok(now) });
             *last = Round { answers, answer: Some(answer) };
         }
         match &last.answer {
@@ -78,20 +84,15 @@ impl<V: Value> Shared<V> {
         }
     }
 
-    fn fell(&self, known: Revision, now: Revision) -> String {
-        self.replaced.notify_one();
-        format!("etcd was at revision {known} and is at {now}: it was replaced, or an old state brought back")
-    }
-
     /// Whether the cache is at a revision, now or soon.
     pub(super) async fn reached(&self, cache: &Cache<V>, revision: Revision) -> bool {
-        let mut heads = cache.heads();
+        let (mut heads, feed) = (cache.heads(), cache.feed());
         let before = *heads.borrow();
         match timeout(PATIENCE, heads.wait_for(|head| *head >= revision)).await {
             Ok(reached) => reached.is_ok(),
             Err(_) => {
                 if cache.head() == before {
-                    self.stalled.notify_one();
+                    cache.stall(feed);
                 }
                 false
             }

@@ -20,17 +20,6 @@ fn on_disk(disk: &Volatile) -> usize {
     disk.contents().values().map(Vec::len).sum()
 }
 
-/// Waits for the thread that writes snapshots: nothing else tells when it is done.
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..2000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("did not happen: {what}");
-}
-
 fn is_full(outcome: &Result<rkube_store::Committed<Text>, CommitError<Text>>) -> bool {
     matches!(outcome, Err(CommitError::Store(StoreError::NoSpace)))
 }
@@ -42,9 +31,11 @@ async fn history_that_is_compacted_by_count_leaves_the_disk() {
     for at in 0..2000 {
         store.commit(put(at % 10)).await.unwrap();
     }
-    until("the log is short", || on_disk(&disk) < 200_000).await;
+    // This waits until all space is given back that can be.
+    store.close().await;
     let stats = store.stats();
     assert!(stats.disk.snapshot.is_some() && stats.written_bytes > 2_000_000, "{stats:?}");
+    assert!(on_disk(&disk) < 150_000, "{}", on_disk(&disk));
     drop(store);
     let store = on(&disk).history(50).open().unwrap();
     assert_eq!(store.recovery().revision, Revision(2001));
@@ -67,12 +58,13 @@ async fn history_that_is_compacted_by_age_leaves_the_disk_however_the_clock_jump
         }
         tokio::time::advance(Duration::from_secs(if round % 5 == 0 { 90_000 } else { 1 })).await;
     }
-    store.commit(put(0)).await.unwrap();
-    until("the log is short", || on_disk(&disk) < 200_000).await;
-    let revision = store.revision().await.unwrap();
-    until("the lease ended", || store.stats().store.revision > revision || store.stats().queued == 0).await;
+    // Whatever else is due comes before it.
+    let last = store.commit(put(0)).await.unwrap().revision;
     assert!(store.get(&Key::new("b/bound"), None).await.unwrap().entry.is_none(), "its lease ended long ago");
-    let last = store.revision().await.unwrap();
+    store.close().await;
+    let stats = store.stats();
+    assert!(stats.written_bytes > 1_000_000 && on_disk(&disk) < 150_000, "{} of {stats:?}", on_disk(&disk));
+    assert_eq!(stats.store.revision, last);
     drop(store);
     let store = on(&disk).open().unwrap();
     assert_eq!(store.revision().await.unwrap(), last);
@@ -91,7 +83,8 @@ async fn deletions_and_a_compaction_give_the_disk_back() {
         store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
     }
     store.compact(store.revision().await.unwrap()).await.unwrap();
-    until("the disk is nearly empty", || on_disk(&disk) < 5_000).await;
+    store.close().await;
+    assert!(on_disk(&disk) < 5_000, "{}", on_disk(&disk));
     drop(store);
     let store = on(&disk).open().unwrap();
     assert_eq!(store.recovery().revision, Revision(601), "the revision never falls");
@@ -100,34 +93,40 @@ async fn deletions_and_a_compaction_give_the_disk_back() {
 #[tokio::test]
 async fn a_quota_refuses_writes_and_lets_deletions_through() {
     let disk = Volatile::new();
-    let store = on(&disk).quota_bytes(200_000).open().unwrap();
-    let mut written = 0;
+    let open = || on(&disk).quota_bytes(200_000).open().unwrap();
+    let mut store = open();
     // As long as only history has to go, it goes.
     for at in 0..1000 {
         while is_full(&store.commit(put(at % 20)).await) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     }
-    // Refused again and again, although there was time to give space back.
-    let mut refusals = 0;
-    while refusals < 40 {
-        if is_full(&store.commit(put(written)).await) {
-            refusals += 1;
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        } else {
-            (written, refusals) = (written + 1, 0);
-        }
+    // Until not a single one fits although all space was given back that can be.
+    let (mut written, mut before) = (0, None);
+    while before != Some(written) {
+        before = Some(written);
+        let refused = loop {
+            match store.commit(put(written)).await {
+                Ok(_) => written += 1,
+                refused => break refused,
+            }
+        };
+        assert!(is_full(&refused), "{refused:?}");
+        store.close().await;
+        drop(store);
+        store = open();
     }
-    assert!(written > 100, "{written} values of 1 KB are far from 200 KB");
-    assert!(on_disk(&disk) < 450_000, "a snapshot may stand beside the one before");
+    assert!((150..200).contains(&written), "{written} values of 1 KB in 200 KB");
+    assert!(on_disk(&disk) < 230_000, "{}", on_disk(&disk));
     assert_eq!(store.stats().condition, Condition::Full);
     assert!(is_full(&store.commit(put(1)).await));
     assert!(matches!(store.grant(Duration::from_secs(9)).await, Err(StoreError::NoSpace)));
     for at in 0..written {
         store.commit(Txn::new().remove(format!("a/{at}"))).await.unwrap();
     }
-    until("there is room again", || store.stats().condition == Condition::Open).await;
-    store.commit(put(1)).await.unwrap();
+    while is_full(&store.commit(put(1)).await) {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]

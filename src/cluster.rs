@@ -11,7 +11,7 @@ use rkube_api::{
     http::{self, ApiService},
     kinds,
     object::{Kind, Object},
-    pipeline::{Authenticator, Server},
+    pipeline::{Authenticator, Kept, Server},
     registry::{Definition, Registry},
     request::UserInfo,
 };
@@ -29,7 +29,7 @@ use crate::{
     Error,
     components::{self, Nodes, Settings},
     config::{Election, Listen, NodeGroup, Waits},
-    defaults,
+    defaults, identity,
     listen::Listener,
     shutdown::{self, Part},
     state::{self, Close, Opened, State},
@@ -280,9 +280,12 @@ impl Builder {
             .access(server.clone())
             .storage(server.clone())
             .build();
-        let listener = match &self.listen {
-            Some(listen) => Some(Listener::bind(listen, &context).await?),
-            None => None,
+        // One server of several may publish the authority of another.
+        let is_needed = shared || self.listen.is_some();
+        let authority = identity::authority(&Kept::new(store.clone()), is_needed, &context.clock).await?;
+        let listener = match (&self.listen, &authority) {
+            (Some(listen), Some(authority)) => Some(Listener::bind(listen, authority).await?),
+            _ => None,
         };
         let system = server.client(UserInfo::admin("system:apiserver"), "rkube-apiserver");
         let endpoint = listener.as_ref().map(Listener::endpoint);
@@ -290,7 +293,7 @@ impl Builder {
 
         let address = listener.as_ref().map(Listener::address);
         let kubeconfig = listener.as_ref().map(|listener| listener.kubeconfig().to_owned());
-        self.settings.root_ca = listener.as_ref().map(|listener| listener.authority().to_owned());
+        self.settings.root_ca = authority.map(|authority| authority.certificate().to_owned());
         let mut parts = vec![defaults::keep(&system, endpoint, &context)];
         if let Some(listener) = listener {
             parts.push(listener.start(&context, service.clone()));
@@ -346,7 +349,8 @@ impl Cluster {
     /// not happen in the other. Objects are shared, not copied, where the store keeps them as such.
     ///
     /// The builder is that of a new cluster but for the state, which is in memory, and the clock, which is
-    /// this one's. What was said of this cluster must be said again: further definitions, controllers and
+    /// this one's. The authority and the key of tokens are part of the state, so whoever is known here is
+    /// known there. What was said of this cluster must be said again: further definitions, controllers and
     /// nodes, whose agents take over the pods that are bound to them.
     ///
     /// ```
@@ -372,7 +376,8 @@ impl Cluster {
 
     /// Writes the cluster's present state to a file, which is there whole or not at all, in the place of an
     /// older one; the cluster runs on. [`Builder::restore`] begins another one with it. The file has all
-    /// objects as they are, so Secrets in plain text. Feature `durable`, on by default.
+    /// objects as they are, so Secrets in plain text, and the cluster's private keys. Feature `durable`, on
+    /// by default.
     ///
     /// ```
     /// use rkube::prelude::*;

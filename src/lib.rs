@@ -6,6 +6,7 @@ pub mod config;
 pub mod defaults;
 mod duty;
 mod error;
+mod identity;
 mod listen;
 mod network;
 mod short;

@@ -16,15 +16,13 @@ pub(crate) struct Listener {
     address: SocketAddr,
     tls: ServerTls,
     kubeconfig: String,
-    authority: String,
 }
 
 impl Listener {
-    pub(crate) async fn bind(listen: &Listen, context: &Context) -> Result<Self, Error> {
+    pub(crate) async fn bind(listen: &Listen, authority: &Authority) -> Result<Self, Error> {
         let failed = |source| Error::Listen { address: listen.address, source };
         let socket = TcpListener::bind(listen.address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let authority = Authority::new(&context.clock)?;
         let mut names = listen.names.clone();
         names.push(address.ip().to_string());
         let tls = authority.server_config(&authority.server(&names)?)?;
@@ -40,8 +38,7 @@ impl Listener {
             write_private(path, &kubeconfig)
                 .map_err(|source| Error::Kubeconfig { path: path.clone(), source })?;
         }
-        let authority = authority.certificate().to_owned();
-        Ok(Self { socket, address, tls, kubeconfig, authority })
+        Ok(Self { socket, address, tls, kubeconfig })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -50,11 +47,6 @@ impl Listener {
 
     pub(crate) fn kubeconfig(&self) -> &str {
         &self.kubeconfig
-    }
-
-    /// The certificate of the authority that the server's was made by, as PEM.
-    pub(crate) fn authority(&self) -> &str {
-        &self.authority
     }
 
     /// What the `kubernetes` service leads to.

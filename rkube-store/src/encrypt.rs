@@ -1,4 +1,5 @@
-//! Encryption at rest: a [`Transform`] that seals the values of chosen folders. Feature `encrypt`.
+//! Encryption at rest: a [`Transform`] that seals the values of chosen folders, and always those of
+//! [`Prefix::private`]. Feature `encrypt`.
 //!
 //! A value is sealed with AES-256-GCM under a key of its own, which HKDF-SHA256 derives from the encryption
 //! key and 32 random bytes that are kept beside it; so one encryption key can seal any number of values.
@@ -95,7 +96,8 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    /// Seals what lies in these folders with the first key, and opens what any of the keys sealed.
+    /// Seals what lies in these folders, and in [`Prefix::private`], with the first key, and opens what any
+    /// of the keys sealed.
     ///
     /// # Errors
     /// [`EncryptionError`] without a key, or if two have one name.
@@ -112,7 +114,8 @@ impl Encryption {
             }
             others.push(key);
         }
-        Ok(Self { folders: folders.into_iter().collect(), first, others, reads_plain: false })
+        let folders = folders.into_iter().chain([Prefix::private()]).collect();
+        Ok(Self { folders, first, others, reads_plain: false })
     }
 
     /// Also reads values in the chosen folders that are not sealed, as they were written before there was
@@ -203,6 +206,10 @@ mod tests {
         Key::new("secrets/a")
     }
 
+    fn sealed_in(by: &Encryption, key: &str) -> bool {
+        by.seal(&Key::new(key), Bytes::from_static(SECRET)).unwrap() != SECRET
+    }
+
     fn sealed(by: &Encryption) -> Bytes {
         by.seal(&key(), Bytes::from_static(SECRET)).unwrap()
     }
@@ -257,6 +264,7 @@ mod tests {
         assert_eq!(encryption.open(&other, plain.clone()).unwrap(), plain);
         assert!(matches!(encryption.open(&key(), plain.clone()), Err(TransformError::NotSealed)));
         assert_eq!(encryption.reading_plain().open(&key(), plain.clone()).unwrap(), plain);
+        assert!(sealed_in(&of(&[("k1", 1)]), "/private/a"), "chosen by nobody");
         let confusing = Bytes::from(MAGIC.to_vec());
         let encryption = of(&[("k1", 1)]);
         let bytes = encryption.seal(&other, confusing.clone()).unwrap();

@@ -97,6 +97,13 @@ impl Prefix {
         Self("".into())
     }
 
+    /// The folder `/private/`: what a program keeps for itself and not for those whom it serves, such as
+    /// keys. Encryption at rest always seals it.
+    #[must_use]
+    pub fn private() -> Self {
+        Self("/private/".into())
+    }
+
     /// The text, which ends with `/` or is empty.
     #[must_use]
     pub fn as_str(&self) -> &str {

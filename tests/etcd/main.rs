@@ -1,6 +1,8 @@
 //! Several servers on one etcd, which these tests start: the program `etcd` must be in the path.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod together;
+
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, future::join_all};

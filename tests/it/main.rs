@@ -3,6 +3,7 @@
 
 mod election;
 mod forks;
+mod identity;
 mod isolation;
 mod kube_rs;
 mod replay;

@@ -22,6 +22,7 @@ use rustls::{
     },
     time_provider::TimeProvider,
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_saphyr::SerializerOptions;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -49,7 +50,7 @@ pub enum TlsError {
 }
 
 /// A certificate with its key, both PEM. The `Debug` form hides the key.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The certificate.
     pub certificate: String,

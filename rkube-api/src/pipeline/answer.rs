@@ -13,7 +13,6 @@ use crate::{
     error::ApiError,
     registry::{AnswerFn, Oracle},
     request::{ApiResponse, Body, Credentials, Target, UserInfo, Verb},
-    subresources::AUDIENCE,
 };
 
 /// Answers the question in the body of a request.
@@ -64,7 +63,7 @@ impl Oracle for Asker<'_> {
     }
 
     fn audience(&self) -> &str {
-        AUDIENCE
+        super::ISSUER
     }
 
     async fn may_use(&self, user: &UserInfo, what: &ResourceAttributes) -> bool {

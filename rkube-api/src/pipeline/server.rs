@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use rkube_store::{LeaseId, ListOptions, Store, Txn};
 
 use super::{
-    Action, Authenticator, Authorizer, FixedTable, Pool, Reader, Reservation, authn, authz,
+    Action, Authenticator, Authorizer, FixedTable, Kept, Pool, Reader, Reservation, authn, authz,
     call::{Call, store_error},
     create, delete,
     ending::NamespaceEnds,
-    keys, leases, patch, read, update, watch,
+    keys, leases, patch, read,
+    tokens::Tokens,
+    update, watch,
 };
 use crate::{
     admission::{self, Admission},
@@ -25,7 +27,7 @@ use crate::{
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
     request::{ApiRequest, ApiResponse, Body, Credentials, Target, Transport, UserInfo, Verb},
-    subresources::{self, DisruptionBudgets, Handler, NoBudgets, Tokens},
+    subresources::{self, DisruptionBudgets, Handler, NoBudgets},
 };
 
 /// Why a server cannot be built.
@@ -106,12 +108,13 @@ impl Builder {
         // Whatever else is taken: the ends of namespaces are no choice.
         self.reservations.push(Arc::new(NamespaceEnds));
         let reader = Reader::new(self.store.clone(), self.registry.clone());
+        let tokens = Tokens::new(Kept::new(self.store.clone()));
         Ok(Arc::new(Server {
             parts: self,
             reader,
             leases: leases::Leases::default(),
             bookmarks: OnceLock::new(),
-            tokens: Tokens::default(),
+            tokens,
         }))
     }
 }

@@ -31,3 +31,4 @@ mod semantics_read;
 mod semantics_write;
 mod subresource_admission;
 mod support;
+mod tokens;

@@ -441,7 +441,7 @@ async fn a_service_account_gets_tokens_that_expire() {
     let user = world.server.authenticate(&token).await.unwrap();
     assert_eq!(user.name, "system:serviceaccount:default:default");
     assert!(user.in_group("system:serviceaccounts:default"));
-    tokio::time::advance(std::time::Duration::from_secs(901)).await;
+    tokio::time::advance(std::time::Duration::from_secs(900 + 61)).await;
     assert_eq!(refused(world.server.authenticate(&token).await).0, 401);
     let ApiResponse::Object { object, .. } = ask(900).await.unwrap() else { panic!() };
     let token = object.as_kind::<TokenRequest>().unwrap().status.as_ref().unwrap().token.clone().unwrap();

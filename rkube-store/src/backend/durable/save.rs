@@ -64,7 +64,7 @@ pub async fn save<V: Value, S: Store<V> + ?Sized>(
 fn write<V: Value>(engine: &Engine<V>, path: &Path, codec: &Codec) -> Result<Revision, OpenError> {
     let name = path.display().to_string();
     let doing = || OpenError::io(format!("write {name}"));
-    let mut copying = engine.copying(None)?;
+    let mut copying = engine.copying_now()?;
     let revision = copying.revision();
     let header = Header { store: name_store()?, sequence: 0, revision, frame: 1 };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -8,7 +8,7 @@ use super::disk::{Disk, Output};
 use super::error::OpenError;
 use super::frame::{self, Head};
 use super::layout::{Header, Kind, new_name, read_up_to, snapshot_name};
-use crate::backend::engine::{Copying, Engine, Options};
+use crate::backend::engine::{Copying, Engine, Options, Pin};
 use crate::mvcc::{Codec, Granted, State};
 use crate::{Revision, StoreError, Value};
 
@@ -89,21 +89,18 @@ impl Saved {
     }
 }
 
-/// Writes the state at the oldest readable revision to a file that has yet to get its name. May take long;
-/// commits go on meanwhile. Leases are those of now: the name must wait until all that was applied by then
-/// is durable.
-///
-/// `header` says all but the revision. Ends early, with an error, when told to, or when so few bytes of the
+/// Writes the state at a revision to a file that has yet to get its name. May take long; commits go on
+/// meanwhile. Leases are those of now: the name must wait until all that was applied by then is durable. Ends
+/// early, with an error, when told to, or when so few bytes of the
 /// disk are free.
 pub(super) fn write<V: Value>(
     engine: &Engine<V>,
     disk: &dyn Disk,
-    header: Header,
+    (pin, header): (Pin, Header),
     reserve: u64,
     stop: &AtomicBool,
 ) -> Result<Saved, OpenError> {
-    let mut copying = engine.copying_oldest()?;
-    let header = Header { revision: copying.revision(), ..header };
+    let mut copying = engine.copying(pin);
     let name = new_name(&snapshot_name(header.revision));
     let written = disk.create(&name).map_err(OpenError::io(format!("write {name}"))).and_then(|file| {
         let reserve = Some((disk, reserve));

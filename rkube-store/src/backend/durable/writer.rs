@@ -16,7 +16,7 @@ use super::options::Bounds;
 use super::queue::{Ending, Queue, Work, lose};
 use super::snapshot::{self, Saved};
 use super::stats::{Condition, DiskUse, Figures};
-use crate::backend::engine::{Engine, Entry, Record};
+use crate::backend::engine::{Engine, Entry, Pin, Record};
 use crate::{Revision, Value};
 
 /// About how many bytes are written and synced at once, at most.
@@ -227,7 +227,9 @@ impl<V: Value> Writer<V> {
             self.engine.forget_history();
             self.compacted = true;
         }
-        let floor = self.engine.state.read().floor();
+        // Held from here on, so that what is written then is what was judged.
+        let pin = self.engine.pin_oldest()?;
+        let floor = pin.revision;
         if floor <= base {
             return Ok(());
         }
@@ -244,20 +246,21 @@ impl<V: Value> Writer<V> {
             if whole {
                 self.rotate()?;
             }
-            self.save(floor)?;
+            self.save(pin)?;
         }
         Ok(())
     }
 
-    /// Begins to write the state at the oldest revision, which is this or a later one.
-    fn save(&mut self, floor: Revision) -> Result<(), OpenError> {
+    /// Begins to write the state at a revision.
+    fn save(&mut self, pin: Pin) -> Result<(), OpenError> {
+        let floor = pin.revision;
         let needed = self.place.files.sealed.iter().find(|segment| segment.last > floor);
         let sequence = needed.map_or(self.place.tail.header.sequence, |segment| segment.sequence);
         let header = Header { sequence, revision: floor, frame: 1, ..self.place.tail.header };
         let (engine, disk) = (self.engine.clone(), self.disk.clone());
         let (queue, reserve) = (self.queue.clone(), self.bounds.keep_free / 2);
         let thread = std::thread::Builder::new().name("rkube-snapshot".to_owned()).spawn(move || {
-            let save = || snapshot::write(&engine, &*disk, header, reserve, &queue.stop);
+            let save = || snapshot::write(&engine, &*disk, (pin, header), reserve, &queue.stop);
             let saved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(save));
             let panicked = || OpenError::Unwritable("a value panicked while it was encoded".to_owned());
             queue.saved(saved.unwrap_or_else(|_| Err(panicked())));

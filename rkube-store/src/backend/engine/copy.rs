@@ -10,7 +10,8 @@ const STEPS: usize = 512;
 
 /// A walk over the state at one revision, in pieces, without copying any value.
 pub(in crate::backend) struct Copying<'a, V: Value> {
-    pin: Pin<'a, V>,
+    engine: &'a Engine<V>,
+    pin: Pin,
     after: Option<Key>,
     ended: bool,
 }
@@ -26,7 +27,7 @@ impl<V: Value> Copying<'_, V> {
             return None;
         }
         let mut found = Vec::new();
-        let state = self.pin.engine.state.read();
+        let state = self.engine.state.read();
         self.after = state.copy(self.after.as_ref(), self.pin.revision, STEPS, &mut found);
         self.ended = self.after.is_none();
         Some(found)
@@ -34,22 +35,15 @@ impl<V: Value> Copying<'_, V> {
 }
 
 impl<V: Value> Engine<V> {
-    /// Begins a walk, now or at a revision.
-    pub(in crate::backend) fn copying(&self, at: Option<Revision>) -> Result<Copying<'_, V>, StoreError> {
-        Ok(Copying { pin: self.pin(at)?, after: None, ended: false })
+    /// Begins a walk over what somebody holds.
+    pub(in crate::backend) fn copying(&self, pin: Pin) -> Copying<'_, V> {
+        Copying { engine: self, pin, after: None, ended: false }
     }
 
-    /// Begins a walk at the oldest revision that can be read.
+    /// Begins a walk over the present state.
     #[cfg(feature = "durable")]
-    pub(in crate::backend) fn copying_oldest(&self) -> Result<Copying<'_, V>, StoreError> {
-        loop {
-            let oldest = self.state.read().floor();
-            match self.copying(Some(oldest)) {
-                // It was compacted between the two calls.
-                Err(StoreError::Compacted { .. }) => {}
-                begun => return begun,
-            }
-        }
+    pub(in crate::backend) fn copying_now(&self) -> Result<Copying<'_, V>, StoreError> {
+        Ok(self.copying(self.pin(None)?))
     }
 
     /// A store in memory with this one's present state, whose values both share. History begins anew.
@@ -59,8 +53,7 @@ impl<V: Value> Engine<V> {
         // Bound keys look for their lease, so leases come first; those of the same moment.
         let (mut copying, granted, last_lease) = {
             let from = self.state.read();
-            let pin = self.pin_in(&from, None)?;
-            (Copying { pin, after: None, ended: false }, from.granted(), from.last_lease())
+            (self.copying(self.pin_in(&from, None)?), from.granted(), from.last_lease())
         };
         let mut state = State::starting_at(copying.revision(), options.history.clone(), options.hot_bytes);
         granted.into_iter().for_each(|lease| state.regrant(lease));

@@ -15,7 +15,6 @@ mod read;
 mod replica;
 mod watcher;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,6 +36,9 @@ use journal::Receiver;
 #[cfg_attr(not(feature = "durable"), allow(unused_imports, reason = "the seam for a backend on disk"))]
 pub(super) use journal::{Entry, Journal, Lost, Record, Sealed, Writes};
 pub(super) use options::{Options, common_options};
+#[cfg(feature = "durable")]
+pub(super) use read::Pin;
+use read::Pins;
 
 /// A store's heart. Watches and a journal hold it, too.
 pub(super) struct Engine<V> {
@@ -46,7 +48,7 @@ pub(super) struct Engine<V> {
     journal: Option<Arc<dyn Journal<V>>>,
     options: Options,
     /// The revisions that long reads look at; what they may still need is not trimmed.
-    pins: Mutex<BTreeMap<Revision, usize>>,
+    pins: Pins,
     marks: Mutex<Marks>,
     commits: Mutex<Latency>,
     /// Times within count from here.
@@ -166,7 +168,7 @@ impl<V: Value> Engine<V> {
             codec: Codec::new(options.transform.clone()),
             journal,
             options: options.clone(),
-            pins: Mutex::new(BTreeMap::new()),
+            pins: Pins::default(),
             marks: Mutex::new(Marks::default()),
             commits: Mutex::default(),
             origin,

@@ -1,3 +1,8 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use super::Engine;
 use crate::mvcc::State;
 use crate::{Key, ListOptions, Page, Prefix, Read, Revision, StoreError, Value};
@@ -66,15 +71,22 @@ impl<V: Value> Engine<V> {
     }
 
     /// Holds a revision readable until the guard is dropped.
-    pub(super) fn pin(&self, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
+    pub(super) fn pin(&self, at: Option<Revision>) -> Result<Pin, StoreError> {
         self.pin_in(&self.state.read(), at)
     }
 
     /// The same where the state is looked at anyway.
-    pub(super) fn pin_in(&self, state: &State<V>, at: Option<Revision>) -> Result<Pin<'_, V>, StoreError> {
+    pub(super) fn pin_in(&self, state: &State<V>, at: Option<Revision>) -> Result<Pin, StoreError> {
         let revision = state.readable(at)?;
         *self.pins.lock().entry(revision).or_default() += 1;
-        Ok(Pin { engine: self, revision })
+        Ok(Pin { pins: self.pins.clone(), revision })
+    }
+
+    /// Holds the oldest revision that can be read.
+    #[cfg(feature = "durable")]
+    pub(in crate::backend) fn pin_oldest(&self) -> Result<Pin, StoreError> {
+        let state = self.state.read();
+        self.pin_in(&state, Some(state.floor()))
     }
 }
 
@@ -85,14 +97,18 @@ async fn breathe(pieces: &mut usize) {
     }
 }
 
-pub(super) struct Pin<'a, V> {
-    pub(super) engine: &'a Engine<V>,
-    pub(super) revision: Revision,
+/// The revisions that somebody looks at, and how many do.
+pub(super) type Pins = Arc<Mutex<BTreeMap<Revision, usize>>>;
+
+/// Holds a revision readable.
+pub(in crate::backend) struct Pin {
+    pins: Pins,
+    pub(in crate::backend) revision: Revision,
 }
 
-impl<V> Drop for Pin<'_, V> {
+impl Drop for Pin {
     fn drop(&mut self) {
-        let mut pins = self.engine.pins.lock();
+        let mut pins = self.pins.lock();
         if let Some(count) = pins.get_mut(&self.revision) {
             *count -= 1;
             if *count == 0 {

@@ -133,7 +133,7 @@ pub enum ApiError {
     TooManyRequests {
         /// Why.
         message: String,
-        /// When to come again, in seconds.
+        /// When to come again, in seconds; 0 if nobody knows.
         retry_after: u32,
         /// For example DisruptionBudget.
         causes: Vec<Cause>,
@@ -262,7 +262,7 @@ impl ApiError {
     /// How many seconds the client should wait before it tries again, if it should.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Self::TooManyRequests { retry_after, .. } => Some(*retry_after),
+            Self::TooManyRequests { retry_after, .. } => Some(*retry_after).filter(|seconds| *seconds > 0),
             Self::VersionTooLarge { .. } => Some(1),
             Self::Other(status) => {
                 status.details.as_ref()?.retry_after_seconds.and_then(|seconds| u32::try_from(seconds).ok())
@@ -380,7 +380,7 @@ impl ApiError {
                 retry_after: details
                     .retry_after_seconds
                     .and_then(|seconds| u32::try_from(seconds).ok())
-                    .unwrap_or(1),
+                    .unwrap_or(0),
                 causes,
             },
             (503, _) => Self::Unavailable { message },

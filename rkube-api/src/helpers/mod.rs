@@ -12,6 +12,7 @@
 //! ```
 
 pub mod affinity;
+pub mod disruption;
 pub mod node;
 pub mod pod;
 pub mod resources;

@@ -24,6 +24,31 @@ pub(crate) struct Call<'s> {
     pub(crate) user_agent: Arc<str>,
 }
 
+impl<'s> Call<'s> {
+    /// What the request writes besides, to an object of its namespace; `None` if the kind is not served.
+    pub(crate) fn beside(&self, group: &str, plural: &str, name: &str) -> Option<Call<'s>> {
+        let snapshot = self.server.registry().snapshot();
+        let definition = snapshot.definition(group, plural)?;
+        let target = Target {
+            group: group.to_owned(),
+            version: definition.hub().name.clone(),
+            resource: plural.to_owned(),
+            namespace: self.target.namespace.clone(),
+            name: Some(name.to_owned()),
+            subresource: None,
+        };
+        Some(Call {
+            server: self.server,
+            user: self.user.clone(),
+            verb: Verb::Update,
+            resource: snapshot.resolve(group, &target.version, plural)?,
+            target,
+            options: Options::default(),
+            user_agent: self.user_agent.clone(),
+        })
+    }
+}
+
 impl Call<'_> {
     pub(crate) fn definition(&self) -> &Definition {
         &self.resource.definition

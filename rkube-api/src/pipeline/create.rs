@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often a write is tried anew because another writer came in between.
-pub(super) const ATTEMPTS: usize = 100;
+pub(crate) const ATTEMPTS: usize = 100;
 
 /// Makes an object from the body of a request.
 pub(super) async fn create(call: &Call<'_>, body: Body) -> Result<ApiResponse, ApiError> {

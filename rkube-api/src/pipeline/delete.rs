@@ -151,7 +151,12 @@ pub(crate) async fn remove(
     Err(call.modified(call.name()))
 }
 
-fn check_preconditions(call: &Call<'_>, options: &DeleteOptions, object: &Object) -> Result<(), ApiError> {
+/// 409 unless the object is the one, and in the state, that a delete names.
+pub(crate) fn check_preconditions(
+    call: &Call<'_>,
+    options: &DeleteOptions,
+    object: &Object,
+) -> Result<(), ApiError> {
     let Some(wanted) = &options.preconditions else { return Ok(()) };
     if let Some(uid) = wanted.uid.as_deref().filter(|uid| *uid != object.uid()) {
         let message =

@@ -38,12 +38,12 @@ mod update;
 mod value;
 mod watch;
 
-pub use crate::subresources::{Budget, DisruptionBudgets, NoBudgets};
 pub use authn::{Authenticator, StaticTokens};
 pub use authz::{Action, AllowAll, Attributes, Authorizer};
 pub(crate) use call::{Call, forbidden};
+pub(crate) use create::ATTEMPTS;
 pub(crate) use decode::parse;
-pub(crate) use delete::{Wanted, remove};
+pub(crate) use delete::{Wanted, check_preconditions, remove};
 pub(crate) use ending::marker;
 pub use kept::Kept;
 pub(crate) use managed::{Managed, Undo};

@@ -27,7 +27,7 @@ use crate::{
     object::Object,
     registry::{Definition, Registry, Scope, SubresourceKind},
     request::{ApiRequest, ApiResponse, Body, Credentials, Target, Transport, UserInfo, Verb},
-    subresources::{self, DisruptionBudgets, Handler, NoBudgets},
+    subresources::{self, Handler},
 };
 
 /// Why a server cannot be built.
@@ -54,7 +54,6 @@ pub struct Builder {
     admission: Vec<Arc<dyn Admission>>,
     reservations: Vec<Arc<dyn Reservation>>,
     handlers: Vec<Arc<dyn Handler>>,
-    budgets: Arc<dyn DisruptionBudgets>,
 }
 
 impl Builder {
@@ -85,12 +84,6 @@ impl Builder {
     /// What writes take besides their objects; [`alloc::all`] unless said otherwise.
     pub fn reservations(mut self, reservations: Vec<Arc<dyn Reservation>>) -> Self {
         self.reservations = reservations;
-        self
-    }
-
-    /// What guards pods against evictions; nothing unless said otherwise.
-    pub fn budgets(mut self, budgets: Arc<dyn DisruptionBudgets>) -> Self {
-        self.budgets = budgets;
         self
     }
 
@@ -167,7 +160,6 @@ impl Server {
             admission: admission::all(),
             reservations: alloc::all(),
             handlers: subresources::all(),
-            budgets: Arc::new(NoBudgets),
         }
     }
 
@@ -240,10 +232,6 @@ impl Server {
 
     pub(crate) fn store(&self) -> &Arc<dyn Store<Object>> {
         &self.parts.store
-    }
-
-    pub(crate) fn budgets(&self) -> &dyn DisruptionBudgets {
-        &*self.parts.budgets
     }
 
     pub(super) fn authorizer(&self) -> &dyn Authorizer {

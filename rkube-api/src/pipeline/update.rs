@@ -253,6 +253,9 @@ pub(crate) async fn rewrite(
         let current = read.entry.ok_or_else(|| call.not_found())?;
         let mut object = edit(&current.value)?;
         managed::kept(&mut object, &current.value);
+        if object == current.value {
+            return Ok(object);
+        }
         if call.options.dry_run {
             return Ok(object);
         }

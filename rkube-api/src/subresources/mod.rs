@@ -15,8 +15,6 @@ use async_trait::async_trait;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Status};
 use serde_json::Value;
 
-pub use eviction::{Budget, DisruptionBudgets, NoBudgets};
-
 use crate::{
     admission::{self, AdmissionRequest, Operation},
     error::ApiError,

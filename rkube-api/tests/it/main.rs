@@ -25,6 +25,7 @@ mod node_ports;
 mod over_http;
 mod probes;
 mod reviews;
+mod semantics_budgets;
 mod semantics_life;
 mod semantics_limits;
 mod semantics_read;

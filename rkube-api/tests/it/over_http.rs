@@ -31,6 +31,8 @@ pub(crate) mod support {
     pub(crate) type World = Base<OverHttp>;
 }
 
+#[path = "semantics_budgets.rs"]
+mod semantics_budgets;
 #[path = "semantics_life.rs"]
 mod semantics_life;
 #[path = "semantics_limits.rs"]

@@ -19,7 +19,7 @@ use crate::{
 pub fn definition() -> Definition {
     Definition::of::<PodDisruptionBudget>()
         .short(&["pdb"])
-        .prepare_create(|new| new.status = Some(PodDisruptionBudgetStatus::default()))
+        .prepare_create(|new| new.status = Some(unknown()))
         .prepare_update(|new, old| new.status.clone_from(&old.status))
         .validate(validate)
         .generation(|new, old| !semantic::equal(&new.spec, &old.spec))
@@ -36,6 +36,17 @@ pub fn definition() -> Definition {
         })
         .age()
         .build()
+}
+
+/// What its controller has yet to look at allows nothing, and says so.
+fn unknown() -> PodDisruptionBudgetStatus {
+    PodDisruptionBudgetStatus {
+        current_healthy: Some(0),
+        desired_healthy: Some(0),
+        disruptions_allowed: Some(0),
+        expected_pods: Some(0),
+        ..PodDisruptionBudgetStatus::default()
+    }
 }
 
 fn amount(value: Option<&IntOrString>) -> Value {

@@ -111,6 +111,9 @@ pub fn all() -> Vec<Descriptor> {
             Arc::new(workloads::deployment::controller(deps))
         }),
         on("replicaset", &["replicasets", "pods"], |deps| Arc::new(workloads::replicaset::controller(deps))),
+        on("disruption", &["poddisruptionbudgets", "pods", "replicasets", "deployments"], |deps| {
+            Arc::new(workloads::disruption::controller(deps))
+        }),
         on("endpointslice", &["services", "pods", "endpointslices"], |deps| {
             Arc::new(network::endpointslice::controller(deps))
         }),

@@ -9,13 +9,12 @@
 //! assert_eq!(status.conditions.unwrap()[0].reason, "SufficientPods");
 //! ```
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        core::v1::Pod,
-        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
-    },
-    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 
 use crate::meta::{LabelSelector, conditions};
@@ -23,17 +22,11 @@ use crate::meta::{LabelSelector, conditions};
 /// The type of the condition that tells whether a disruption is allowed.
 pub const ALLOWED: &str = "DisruptionAllowed";
 
-/// Whether the budget is about a pod. An absent selector, or one that makes no sense, is about none, an empty
-/// one about every pod of the namespace.
-pub fn covers(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
-    selects(budget, &pod.metadata)
-}
-
-/// As [`covers`], by the pod's metadata or that of a template.
-pub fn selects(budget: &PodDisruptionBudget, meta: &ObjectMeta) -> bool {
+/// Whether the budget is about pods of its namespace with these labels. An absent selector, or one that makes
+/// no sense, is about none, an empty one about all.
+pub fn selects(budget: &PodDisruptionBudget, labels: Option<&BTreeMap<String, String>>) -> bool {
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-    budget.metadata.namespace == meta.namespace
-        && LabelSelector::from_api(selector).is_ok_and(|selector| selector.matches_opt(meta.labels.as_ref()))
+    LabelSelector::from_api(selector).is_ok_and(|selector| selector.matches_opt(labels))
 }
 
 /// Says in the condition what `disruptions_allowed` says; whether that changed anything.
@@ -76,19 +69,14 @@ mod tests {
 
     #[test]
     fn whom_it_is_about() {
-        let pod: Pod =
-            serde_json::from_value(json!({"metadata": {"namespace": "a", "labels": {"app": "web"}}}))
-                .unwrap();
-        let about = |namespace: &str, spec: serde_json::Value| {
-            let budget = json!({"metadata": {"namespace": namespace}, "spec": spec});
-            covers(&serde_json::from_value(budget).unwrap(), &pod)
+        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
+        let about = |spec: serde_json::Value| {
+            let budget = json!({"metadata": {}, "spec": spec});
+            selects(&serde_json::from_value(budget).unwrap(), Some(&labels))
         };
-        let web = json!({"selector": {"matchLabels": {"app": "web"}}});
-        assert!(about("a", web.clone()));
-        assert!(!about("b", web));
-        assert!(!about("a", json!({"selector": {"matchLabels": {"app": "db"}}})));
-        assert!(about("a", json!({"selector": {}})) && !about("a", json!({})));
-        let senseless = json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Likes"}]}});
-        assert!(!about("a", senseless));
+        assert!(about(json!({"selector": {"matchLabels": {"app": "web"}}})));
+        assert!(!about(json!({"selector": {"matchLabels": {"app": "db"}}})));
+        assert!(about(json!({"selector": {}})) && !about(json!({})));
+        assert!(!about(json!({"selector": {"matchExpressions": [{"key": "app", "operator": "Likes"}]}})));
     }
 }

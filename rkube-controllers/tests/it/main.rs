@@ -5,6 +5,7 @@
 mod cascades;
 mod custom;
 mod deployments;
+mod disruption;
 mod leader;
 mod namespaces;
 mod nodes;

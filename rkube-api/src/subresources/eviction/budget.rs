@@ -34,7 +34,7 @@ pub(super) enum Allowed {
 pub(super) async fn ask(call: &Call<'_>, pod: &Pod, dry_run: bool) -> Result<Allowed, ApiError> {
     loop {
         let mut budgets = call.server.reader().list::<PodDisruptionBudget>(call.namespace()).await?;
-        budgets.retain(|budget| disruption::covers(budget, pod));
+        budgets.retain(|budget| disruption::selects(budget, pod.metadata.labels.as_ref()));
         let budget = match budgets.as_slice() {
             [] => return Ok(Allowed::Freely),
             [budget] => budget,

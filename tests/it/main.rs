@@ -6,5 +6,6 @@ mod forks;
 mod identity;
 mod isolation;
 mod kube_rs;
+mod metrics;
 mod replay;
 mod workloads;

@@ -322,7 +322,7 @@ impl ApiService {
             Page::Health { endpoint, check } => self.0.health.answer(endpoint, check.as_deref(), query),
             Page::Metrics => {
                 if let Some(storage) = &self.0.storage {
-                    storage.refresh().await?;
+                    storage.refresh().await;
                 }
                 self.0.metrics.answer()
             }

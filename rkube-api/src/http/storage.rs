@@ -1,7 +1,7 @@
 //! What `/metrics` tells of the store: how much of what there is, how long commits take, how far watches
 //! are behind. Names are Kubernetes' where it has such a figure; the others begin with `rkube_store_`.
 
-use std::{fmt::Error, sync::Arc};
+use std::{fmt::Error, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -10,14 +10,26 @@ use prometheus_client::{
     metrics::MetricType,
 };
 use rkube_store::{Latency, Stats};
+use tokio::{
+    sync::Mutex as AsyncMutex,
+    time::{Instant, timeout},
+};
 
 use super::Metrics;
 use crate::{error::ApiError, pipeline::Server};
+
+/// How long objects are not counted again: counting walks over all keys.
+const FRESH: Duration = Duration::from_secs(5);
+
+/// How long the page waits for the store: less than those who ask for it usually do.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The store behind a server, and what was seen of it last.
 pub(super) struct Storage {
     server: Arc<Server>,
     seen: Seen,
+    /// When objects were counted last, or it was tried; held by whoever counts.
+    counted: AsyncMutex<Option<Instant>>,
 }
 
 /// As of the last refresh, so that writing it down waits for nothing.
@@ -28,20 +40,47 @@ struct Seen(Arc<Mutex<Figures>>);
 struct Figures {
     /// By resource, as in `deployments.apps`.
     objects: Vec<(String, u64)>,
+    /// Whether that is as of the last try.
+    is_counted: bool,
+    /// How often counting failed.
+    failures: u64,
     stats: Stats,
 }
 
 impl Storage {
     pub(super) fn new(server: Arc<Server>) -> Self {
-        Self { server, seen: Seen::default() }
+        Self { server, seen: Seen::default(), counted: AsyncMutex::default() }
     }
 
     pub(super) fn register(&self, metrics: &Metrics) {
         metrics.register(|registry| registry.register_collector(Box::new(self.seen.clone())));
     }
 
-    /// Looks at the store. Counting walks over its keys.
-    pub(super) async fn refresh(&self) -> Result<(), ApiError> {
+    /// Looks at the store. If it does not answer, what was seen last is shown again, and that it is so: the
+    /// page is read when something is wrong.
+    pub(super) async fn refresh(&self) {
+        self.seen.0.lock().stats = self.server.storage();
+        let mut counted = self.counted.lock().await;
+        if counted.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        let found = match timeout(PATIENCE, self.count()).await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        };
+        *counted = Some(Instant::now());
+        let mut seen = self.seen.0.lock();
+        seen.is_counted = found.is_ok();
+        match found {
+            Ok(objects) => seen.objects = objects,
+            Err(error) => {
+                seen.failures += 1;
+                tracing::warn!(error, "stored objects cannot be counted");
+            }
+        }
+    }
+
+    async fn count(&self) -> Result<Vec<(String, u64)>, ApiError> {
         let objects = self.server.stored().await?.into_iter().map(|(definition, count)| {
             let name = match definition.resource() {
                 ("", plural) => plural.to_owned(),
@@ -49,23 +88,25 @@ impl Storage {
             };
             (name, count)
         });
-        let objects = objects.collect();
-        *self.seen.0.lock() = Figures { objects, stats: self.server.storage() };
-        Ok(())
+        Ok(objects.collect())
     }
 }
 
 impl Collector for Seen {
     fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), Error> {
-        let Figures { objects, stats } = &*self.0.lock();
+        let Figures { objects, is_counted, failures, stats } = &*self.0.lock();
         let name = "apiserver_storage_objects";
         let mut family = to.encode_descriptor(name, "Stored objects by resource", None, MetricType::Gauge)?;
         for (resource, count) in objects {
             family.encode_family(&[("resource", resource.as_str())])?.encode_gauge(count)?;
         }
+        let help = "Times that stored objects could not be counted";
+        to.encode_descriptor("rkube_store_count_failures", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(failures, None)?;
         let Stats { revision, compacted, sizes, watches, commits } = stats;
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let gauges = [
+            ("rkube_store_counted", "Whether the last count of objects succeeded", u64::from(*is_counted)),
             ("apiserver_storage_size_bytes", "What the present entries take", sizes.entry_bytes),
             ("rkube_store_revision", "The store's revision", revision.0),
             ("rkube_store_compacted_revision", "The oldest revision that can be read", compacted.0),

@@ -17,6 +17,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -46,6 +47,8 @@ pub enum Fault {
 pub struct Faulty<V> {
     store: Arc<dyn Store<V>>,
     plan: Mutex<VecDeque<Fault>>,
+    /// Whether reads are refused.
+    unreadable: AtomicBool,
     /// Counts how often watches were cut.
     cuts: watch::Sender<u64>,
 }
@@ -53,12 +56,29 @@ pub struct Faulty<V> {
 impl<V: Value> Faulty<V> {
     /// Around a store; without a plan there are no faults.
     pub fn new(store: Arc<dyn Store<V>>) -> Self {
-        Self { store, plan: Mutex::default(), cuts: watch::Sender::new(0) }
+        Self {
+            store,
+            plan: Mutex::default(),
+            unreadable: AtomicBool::new(false),
+            cuts: watch::Sender::new(0),
+        }
     }
 
     /// What happens to the next commits, one each.
     pub fn plan(&self, faults: impl IntoIterator<Item = Fault>) {
         self.plan.lock().extend(faults);
+    }
+
+    /// From now on refuses to be read, or can be read again.
+    pub fn refuse_reads(&self, refuse: bool) {
+        self.unreadable.store(refuse, Ordering::Release);
+    }
+
+    fn check_readable(&self) -> Result<(), StoreError> {
+        match self.unreadable.load(Ordering::Acquire) {
+            true => Err(StoreError::Unavailable("by plan".to_owned())),
+            false => Ok(()),
+        }
     }
 
     /// Ends all watches with an error.
@@ -70,10 +90,12 @@ impl<V: Value> Faulty<V> {
 #[async_trait]
 impl<V: Value> Store<V> for Faulty<V> {
     async fn get(&self, key: &Key, at: Option<Revision>) -> Result<Read<V>, StoreError> {
+        self.check_readable()?;
         self.store.get(key, at).await
     }
 
     async fn list(&self, prefix: &Prefix, options: ListOptions) -> Result<Page<V>, StoreError> {
+        self.check_readable()?;
         self.store.list(prefix, options).await
     }
 

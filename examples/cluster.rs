@@ -5,7 +5,11 @@
 //! ```
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person")]
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::Parser;
 use rkube::{
@@ -28,6 +32,9 @@ struct Arguments {
     /// Address and port of the API server; port 0 takes a free one.
     #[arg(long, default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
+    /// The address by which pods and other machines reach the API server, if it is not the one it listens on.
+    #[arg(long)]
+    advertise: Option<IpAddr>,
     /// Where to write the administrator's kubeconfig.
     #[arg(long, default_value = "rkube.kubeconfig")]
     kubeconfig: PathBuf,
@@ -68,9 +75,10 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         .init();
     let arguments = Arguments::parse();
     let started = tokio::time::Instant::now();
+    let listen = Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig);
     let builder = Cluster::builder()
         .node_group(NodeGroup::new(&arguments.node_prefix, arguments.nodes))
-        .listen(Listen::on(arguments.listen).kubeconfig(&arguments.kubeconfig));
+        .listen(Listen { advertise: arguments.advertise, ..listen });
     let builder = match arguments.seed {
         Some(seed) => builder.seed(seed),
         None => builder,

@@ -6,6 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use rkube_api::{
     admission::Admission,
+    alloc::Services,
     client::{Api, Client},
     context::{Clock, Context, Spawner},
     http::{self, ApiService},
@@ -29,10 +30,12 @@ use crate::{
     Error,
     components::{self, Nodes, Settings},
     config::{Election, Listen, NodeGroup, Waits},
-    defaults, identity,
+    defaults,
+    endpoints::Endpoints,
+    identity,
     listen::Listener,
     shutdown::{self, Part},
-    state::{self, Close, Opened, State},
+    state::{self, Close, Opened, Sharing, State},
     wait,
 };
 
@@ -163,8 +166,8 @@ impl Builder {
     }
 
     /// Runs the scheduler, the controllers and what gives nodes their ranges only while this process leads:
-    /// for several processes with one store. Give them one [`Builder::pod_network`], with room for the nodes
-    /// of all, and seeds of their own.
+    /// for several processes with one store. Give the first a [`Builder::pod_network`] with room for the nodes of
+    /// all, and each a seed of its own.
     pub fn elect(mut self, election: Election) -> Self {
         self.settings.election = Some(election);
         self
@@ -224,7 +227,8 @@ impl Builder {
         self
     }
 
-    /// The ranges that nodes get, of which pods get addresses; enough for the nodes unless said otherwise.
+    /// The ranges that nodes get, of which pods get addresses: those that the cluster was made with. Unless
+    /// said otherwise it is made with enough for the nodes, and goes on with what it has.
     pub fn pod_network(mut self, config: RangeConfig) -> Self {
         self.settings.pod_network = Some(config);
         self
@@ -242,17 +246,28 @@ impl Builder {
         self
     }
 
+    /// What all servers of a cluster must have in common is what it was made with.
+    async fn agree(&mut self, kept: &Kept, sharing: Sharing) -> Result<(), Error> {
+        identity::check_services(kept, &Services::default()).await?;
+        let nodes = self.settings.nodes.iter().map(|group| group.nodes.count).sum();
+        let chosen = self.settings.pod_network.take();
+        let is_sole = sharing == Sharing::Sole;
+        self.settings.pod_network = identity::pod_network(kept, chosen, nodes, is_sole).await?;
+        Ok(())
+    }
+
     /// Starts the cluster on the current tokio runtime. It serves requests when this returns; nodes
     /// register and controllers start meanwhile.
     ///
     /// # Errors
-    /// When two definitions are for one resource, or the address cannot be listened on.
+    /// When two definitions are for one resource, the address cannot be listened on, or the cluster was made
+    /// with other networks.
     pub async fn start(mut self) -> Result<Cluster, Error> {
         let seed = match self.seed {
             Some(seed) => seed,
             None => getrandom::u64().map_err(Error::Seed)?,
         };
-        let Opened { store, driver, close, shared } = std::mem::take(&mut self.state).open().await?;
+        let Opened { store, driver, close, sharing } = std::mem::take(&mut self.state).open().await?;
         let at = store.revision().await?;
         let clock = match self.clock.take() {
             Some(clock) => clock,
@@ -267,10 +282,13 @@ impl Builder {
         if let Some(driver) = driver {
             context.spawner.spawn("store", driver);
         }
-        if shared && self.settings.election.is_none() {
+        let is_shared = sharing == Sharing::Shared;
+        if is_shared && self.settings.election.is_none() {
             let name = getrandom::u64().map_err(Error::Seed)?;
             self.settings.election = Some(Election::new(format!("rkube-{name:016x}")));
         }
+        let kept = Kept::new(store.clone());
+        self.agree(&kept, sharing).await?;
         let registry = Arc::new(Registry::new(std::mem::take(&mut self.definitions))?);
         let server = Server::builder(store.clone(), registry.clone(), context.child("apiserver"))
             .admission(std::mem::take(&mut self.admission));
@@ -281,23 +299,26 @@ impl Builder {
             .storage(server.clone())
             .build();
         // One server of several may publish the authority of another.
-        let is_needed = shared || self.listen.is_some();
-        let authority = identity::authority(&Kept::new(store.clone()), is_needed, &context.clock).await?;
+        let is_needed = is_shared || self.listen.is_some();
+        let authority = identity::authority(&kept, is_needed, &context.clock).await?;
         let listener = match (&self.listen, &authority) {
             (Some(listen), Some(authority)) => Some(Listener::bind(listen, authority).await?),
             _ => None,
         };
         let system = server.client(UserInfo::admin("system:apiserver"), "rkube-apiserver");
-        let endpoint = listener.as_ref().map(Listener::endpoint);
-        defaults::ensure(&system, endpoint).await?;
+        let mut endpoints = match listener.as_ref().map(Listener::advertised) {
+            Some(address) => Some(Endpoints::new(&kept, address, sharing == Sharing::Sole).await?),
+            None => None,
+        };
+        defaults::ensure(&system, endpoints.as_mut()).await?;
 
         let address = listener.as_ref().map(Listener::address);
         let kubeconfig = listener.as_ref().map(|listener| listener.kubeconfig().to_owned());
         self.settings.root_ca = authority.map(|authority| authority.certificate().to_owned());
-        let mut parts = vec![defaults::keep(&system, endpoint, &context)];
-        if let Some(listener) = listener {
-            parts.push(listener.start(&context, service.clone()));
-        }
+        let mut parts = Vec::new();
+        parts.extend(listener.map(|listener| listener.start(&context, service.clone())));
+        // Stopped before the listener: nobody is led to one that is closed.
+        parts.push(defaults::keep(&system, endpoints, &context));
         let client = server.client(UserInfo::admin("system:admin"), "rkube");
         let nodes = components::start(self.settings, &server, &context, &mut parts)?;
         guard.disarm();

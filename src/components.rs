@@ -38,6 +38,7 @@ pub(crate) struct Settings {
     pub(crate) scheduler: Option<SchedulerConfig>,
     pub(crate) controllers: Vec<Descriptor>,
     pub(crate) components: Vec<BuildComponent>,
+    /// Once the cluster starts: the cluster's own, if this process has nodes.
     pub(crate) pod_network: Option<RangeConfig>,
     /// What the server's certificate is to be checked against, as PEM.
     pub(crate) root_ca: Option<String>,
@@ -90,10 +91,10 @@ pub(crate) fn start(
         let (descriptors, components) = (settings.controllers, settings.components);
         parts.push(controllers(descriptors, components, settings.root_ca, election, server, context)?);
     }
-    if settings.nodes.is_empty() {
+    let Some(ranges) = settings.pod_network.filter(|_| !settings.nodes.is_empty()) else {
         return Ok(Nodes::default());
-    }
-    let (part, nodes) = nodes(&settings.nodes, settings.pod_network, election, server, context)?;
+    };
+    let (part, nodes) = nodes(&settings.nodes, ranges, election, server, context)?;
     parts.push(part);
     Ok(nodes)
 }
@@ -179,14 +180,12 @@ fn controllers(
 
 fn nodes(
     groups: &[NodeGroup],
-    ranges: Option<RangeConfig>,
+    ranges: RangeConfig,
     election: Option<&Election>,
     server: &Arc<Server>,
     context: &Context,
 ) -> Result<(Part, Nodes), Error> {
     let context = context.child("nodes");
-    let count = groups.iter().map(|group| group.nodes.count).sum();
-    let ranges = ranges.unwrap_or_else(|| RangeConfig::for_nodes(count));
     let user = || UserInfo::component("system:serviceaccount:kube-system:node-controller");
     let shared = Informers::new(client(server, user(), "node-ipam", &context));
     network::ranges(&ranges, &shared)?;

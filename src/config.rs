@@ -1,6 +1,10 @@
 //! What a cluster is made of, as typed values with defaults.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use rkube_node::{
     agent::{NodeTemplate, SimNodes},
@@ -18,6 +22,10 @@ use rkube_node::{
 pub struct Listen {
     /// Address and port; port 0 takes a free one.
     pub address: SocketAddr,
+    /// The address by which pods and other machines reach it, for the service `kubernetes`; the one that it
+    /// listens on unless said otherwise. One that listens on all addresses, or on loopback, has none that
+    /// others reach, and the service does not lead to it.
+    pub advertise: Option<IpAddr>,
     /// Further names and addresses by which clients reach it, for the certificate.
     pub names: Vec<String>,
     /// Where to write a kubeconfig of an administrator, if anywhere.
@@ -27,13 +35,20 @@ pub struct Listen {
 impl Listen {
     /// Listens on an address.
     pub fn on(address: impl Into<SocketAddr>) -> Self {
-        Self { address: address.into(), names: Vec::new(), kubeconfig: None }
+        Self { address: address.into(), advertise: None, names: Vec::new(), kubeconfig: None }
     }
 
     /// Writes an administrator's kubeconfig to a file that only its owner may read.
     #[must_use]
     pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
         self.kubeconfig = Some(path.into());
+        self
+    }
+
+    /// Has others reach it by this address, with the port that it listens on.
+    #[must_use]
+    pub fn advertise(mut self, address: impl Into<IpAddr>) -> Self {
+        self.advertise = Some(address.into());
         self
     }
 

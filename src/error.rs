@@ -34,6 +34,32 @@ pub enum Error {
     /// The ranges of pod addresses make no sense.
     #[error(transparent)]
     PodNetwork(#[from] rkube_net::ipam::RangeSetError),
+    /// The cluster gives pods other addresses than this server is to give.
+    #[error("pods of the cluster have addresses of {cluster}; this server is set to give them of {server}")]
+    OtherPodNetwork {
+        /// The cluster's ranges.
+        cluster: String,
+        /// The server's.
+        server: String,
+    },
+    /// The cluster has not as many ranges as there are to be nodes.
+    #[error("the cluster's network, {cluster}, has room for {room} nodes, not for {nodes}")]
+    NoRoom {
+        /// The cluster's ranges.
+        cluster: String,
+        /// How many nodes can have one.
+        room: u64,
+        /// How many nodes this server has.
+        nodes: u32,
+    },
+    /// The cluster gives services other addresses or node ports than this server does.
+    #[error("services of the cluster have {cluster}; this server gives them {server}")]
+    OtherServiceNetwork {
+        /// The cluster's ranges.
+        cluster: String,
+        /// The server's.
+        server: String,
+    },
     /// The folder of the cluster's state cannot be used.
     #[cfg(feature = "durable")]
     #[error("cannot open the store in {path}: {source}")]

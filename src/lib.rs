@@ -5,6 +5,7 @@ mod components;
 pub mod config;
 pub mod defaults;
 mod duty;
+mod endpoints;
 mod error;
 mod identity;
 mod listen;

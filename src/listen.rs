@@ -14,6 +14,7 @@ use crate::{Error, config::Listen, shutdown::Part};
 pub(crate) struct Listener {
     socket: TcpListener,
     address: SocketAddr,
+    advertised: SocketAddr,
     tls: ServerTls,
     kubeconfig: String,
 }
@@ -24,7 +25,9 @@ impl Listener {
         let socket = TcpListener::bind(listen.address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let mut names = listen.names.clone();
-        names.push(address.ip().to_string());
+        let ip = listen.advertise.unwrap_or_else(|| reachable(address).ip());
+        let advertised = SocketAddr::new(ip, address.port());
+        names.extend([address.ip(), ip].map(|ip| ip.to_string()));
         let tls = authority.server_config(&authority.server(&names)?)?;
         let kubeconfig = Kubeconfig {
             cluster: "rkube".into(),
@@ -38,7 +41,7 @@ impl Listener {
             write_private(path, &kubeconfig)
                 .map_err(|source| Error::Kubeconfig { path: path.clone(), source })?;
         }
-        Ok(Self { socket, address, tls, kubeconfig })
+        Ok(Self { socket, address, advertised, tls, kubeconfig })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -49,10 +52,9 @@ impl Listener {
         &self.kubeconfig
     }
 
-    /// What the `kubernetes` service leads to.
-    pub(crate) fn endpoint(&self) -> (IpAddr, u16) {
-        let address = reachable(self.address);
-        (address.ip(), address.port())
+    /// Where others find this server.
+    pub(crate) fn advertised(&self) -> SocketAddr {
+        self.advertised
     }
 
     pub(crate) fn start(self, context: &Context, service: ApiService) -> Part {

@@ -32,6 +32,12 @@ impl Part {
         Self { name, stop, main, spawner }
     }
 
+    /// Ends the part at once, in the middle of whatever it does.
+    #[cfg(test)]
+    pub(crate) fn end(&self) {
+        self.spawner.token().cancel();
+    }
+
     /// Asks the part to stop, waits until it has or the bound has passed, then ends its tasks.
     async fn stop(self, bound: Duration) {
         self.stop.cancel();

@@ -46,8 +46,18 @@ pub(crate) struct Opened {
     pub(crate) driver: Option<BoxFuture<'static, ()>>,
     /// Closes it, whoever may still hold it.
     pub(crate) close: Option<Close>,
-    /// Whether other processes may serve the same state.
-    pub(crate) shared: bool,
+    pub(crate) sharing: Sharing,
+}
+
+/// Whether others may serve the same state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Nobody can: this process holds it.
+    Sole,
+    /// Its host knows.
+    Unknown,
+    /// Other processes may.
+    Shared,
 }
 
 /// How a store is closed.
@@ -55,7 +65,7 @@ pub(crate) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync
 
 impl Opened {
     fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { store: Arc::new(store), driver: Some(driver.boxed()), close: None, shared: false }
+        Self { store: Arc::new(store), driver: Some(driver.boxed()), close: None, sharing: Sharing::Sole }
     }
 }
 
@@ -64,7 +74,9 @@ impl State {
         let memory = match self {
             Self::Anew => Memory::builder().history_age(HISTORY).build(),
             Self::Memory(memory) => memory,
-            Self::Given(store) => return Ok(Opened { store, driver: None, close: None, shared: false }),
+            Self::Given(store) => {
+                return Ok(Opened { store, driver: None, close: None, sharing: Sharing::Unknown });
+            }
             #[cfg(feature = "durable")]
             Self::Saved(path) => restore(path).await?,
             #[cfg(feature = "durable")]
@@ -78,7 +90,7 @@ impl State {
             Self::Etcd(builder) => {
                 let store = builder.connect().await?;
                 let driver = store.run();
-                return Ok(Opened { shared: true, ..Opened::own(store, driver) });
+                return Ok(Opened { sharing: Sharing::Shared, ..Opened::own(store, driver) });
             }
         };
         let driver = memory.run_expiry();

@@ -4,13 +4,14 @@ use std::{net::Ipv4Addr, path::Path, sync::Arc};
 
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use rkube::{
-    Cluster,
-    api::{error::ApiError, object::Object, pipeline::Kept},
+    Cluster, Error,
+    api::{client::Api, error::ApiError, object::Object, pipeline::Kept},
     config::Listen,
     k8s_openapi::api::{
         authentication::v1::{TokenRequest, TokenRequestSpec},
-        core::v1::{ConfigMap, Namespace, ServiceAccount},
+        core::v1::{ConfigMap, Namespace, Node, ServiceAccount},
     },
+    net::ipam::{Cidr, ClusterRange, RangeConfig},
     store::{
         ListOptions, Memory, Prefix, Store,
         testing::faults::{Fault, Faulty},
@@ -95,7 +96,9 @@ async fn a_copy_of_a_cluster_knows_its_clients() {
 async fn a_cluster_without_a_socket_makes_no_authority() {
     let store = Memory::<Object>::builder().build();
     let cluster = Cluster::builder().store(Arc::new(store.clone())).start().await.unwrap();
-    assert_eq!(store.list(&Prefix::private(), ListOptions::default()).await.unwrap().entries, []);
+    let kept = store.list(&Prefix::private(), ListOptions::default()).await.unwrap().entries;
+    let names: Vec<_> = kept.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(names, ["/private/service-network"]);
     cluster.stop().await;
 }
 
@@ -115,4 +118,53 @@ async fn what_was_kept_without_an_answer_holds() {
     // It is read even if it cannot be written again.
     faulty.plan([Fault::Refuse]);
     assert_eq!(kept.get_or_make("n", make(4)).await.unwrap(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_keeps_the_networks_that_it_was_made_with() {
+    let store = Memory::<Object>::builder().build();
+    let on = |store: &Memory<Object>| {
+        let builder = Cluster::builder().simulated(1).store(Arc::new(store.clone()));
+        builder.without_scheduler().retain_controllers(|_| false)
+    };
+    let of = |text: &str, node_prefix: u8| {
+        let ranges = vec![ClusterRange { cidr: text.parse().unwrap(), node_prefix }];
+        RangeConfig { ranges, excluded: Vec::new() }
+    };
+    let first = on(&store).pod_network(of("10.8.0.0/16", 26)).start().await.unwrap();
+    first.stop().await;
+    // It is told what differs; the same, or nothing, is right.
+    let refused = on(&store).pod_network(of("10.9.0.0/16", 26)).start().await.unwrap_err();
+    assert!(matches!(refused, Error::OtherPodNetwork { .. }), "{refused}");
+    assert!(["10.8.0.0/16", "10.9.0.0/16"].iter().all(|it| refused.to_string().contains(it)), "{refused}");
+    on(&store).pod_network(of("10.8.0.0/16", 26)).start().await.unwrap().stop().await;
+    let cluster = on(&store).nodes(1).start().await.unwrap();
+    let nodes: Api<Node> = Api::all(cluster.client());
+    let has_range = |node: Option<&Node>| node.is_some_and(|it| it.spec.as_ref().unwrap().pod_cidr.is_some());
+    let node = cluster.wait_for(&nodes, "node-1", has_range).await.unwrap();
+    let range: Cidr = node.spec.as_ref().unwrap().pod_cidr.as_deref().unwrap().parse().unwrap();
+    assert!(range.overlaps(&"10.8.0.0/16".parse().unwrap()), "{range}");
+    cluster.stop().await;
+    let refused = on(&store).nodes(1025).start().await.unwrap_err();
+    assert!(matches!(refused, Error::NoRoom { room: 1024, nodes: 1025, .. }), "{refused}");
+
+    let kept = Kept::new(Arc::new(store.clone()));
+    let other = serde_json::json!({"addresses": "10.7.0.0/16", "firstNodePort": 1, "lastNodePort": 2});
+    kept.put("service-network", &other).await.unwrap();
+    let refused = on(&store).start().await.unwrap_err();
+    assert!(matches!(refused, Error::OtherServiceNetwork { .. }), "{refused}");
+    assert!(refused.to_string().contains("10.7.0.0/16 and node ports 1-2"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cluster_of_one_process_grows_with_its_nodes() {
+    let cluster = Cluster::builder().simulated(1).nodes(1).start().await.unwrap();
+    let larger = cluster.fork().await.unwrap().nodes(300).without_scheduler().retain_controllers(|_| false);
+    let larger = larger.start().await.unwrap();
+    let nodes: Api<Node> = Api::all(larger.client());
+    let has_range = |node: Option<&Node>| node.is_some_and(|it| it.spec.as_ref().unwrap().pod_cidr.is_some());
+    for at in 1..=300 {
+        larger.wait_for(&nodes, &format!("node-{at}"), has_range).await.unwrap();
+    }
+    futures::future::join_all([cluster, larger].map(Cluster::stop)).await;
 }

@@ -36,6 +36,16 @@ impl Services {
     pub fn new(addresses: AddressRange, ports: RangeInclusive<u16>) -> Self {
         Self { addresses, ports }
     }
+
+    /// The addresses that it gives.
+    pub fn addresses(&self) -> AddressRange {
+        self.addresses
+    }
+
+    /// The node ports that it gives.
+    pub fn ports(&self) -> RangeInclusive<u16> {
+        self.ports.clone()
+    }
 }
 
 #[async_trait]

@@ -2,9 +2,9 @@
 //! It lies in the store, where all servers of the cluster find it, in a folder that no resource has; so no
 //! request reads it, and encryption at rest always seals it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use rkube_store::{CommitError, Entry, Key, Prefix, Store, Txn};
+use rkube_store::{CommitError, Entry, Key, LeaseId, ListOptions, Prefix, Store, StoreError, Txn};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Map;
 
@@ -89,8 +89,104 @@ impl Kept {
         }
     }
 
+    /// Keeps something else under a name, where nobody else writes.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn put(&self, name: &str, what: &impl Serialize) -> Result<(), ApiError> {
+        let txn = Txn::new().put(key(name), record(name, what)?);
+        self.0.commit(txn).await.map(drop).map_err(commit_error)
+    }
+
+    /// All that is kept in a folder, whose name ends with `/`.
+    ///
+    /// # Errors
+    /// As [`Kept::get`].
+    pub async fn all<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<T>, ApiError> {
+        self.entries(folder).await?.iter().map(read).collect()
+    }
+
+    /// Keeps nothing in a folder any more.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn clear(&self, folder: &str) -> Result<(), ApiError> {
+        let entries = self.entries(folder).await?;
+        let txn = entries.iter().fold(Txn::new(), |txn, entry| txn.remove(&entry.key));
+        if txn.ops.is_empty() {
+            return Ok(());
+        }
+        self.0.commit(txn).await.map(drop).map_err(commit_error)
+    }
+
+    /// What is to be kept under a name for as long as somebody renews it. It is not kept before the first
+    /// [`Claim::renew`].
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn claim(&self, name: &str, what: &impl Serialize, time: Duration) -> Result<Claim, ApiError> {
+        let (key, record) = (key(name), record(name, what)?);
+        Ok(Claim { kept: self.clone(), key, record, time, lease: None })
+    }
+
+    async fn entries(&self, folder: &str) -> Result<Vec<Entry<Object>>, ApiError> {
+        let folder = Prefix::new(key(folder).as_str());
+        Ok(self.0.list(&folder, ListOptions::default()).await.map_err(store_error)?.entries)
+    }
+
     async fn entry(&self, key: &Key) -> Result<Option<Entry<Object>>, ApiError> {
         Ok(self.0.get(key, None).await.map_err(store_error)?.entry)
+    }
+}
+
+/// Something that goes by itself when nobody renews it any more; see [`Kept::claim`].
+#[must_use]
+pub struct Claim {
+    kept: Kept,
+    key: Key,
+    record: Object,
+    time: Duration,
+    lease: Option<LeaseId>,
+}
+
+impl std::fmt::Debug for Claim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Claim({})", self.key)
+    }
+}
+
+impl Claim {
+    /// Keeps it for its time from now on, even if it is gone, or another one has come in its place.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn renew(&mut self) -> Result<(), ApiError> {
+        if let Some(lease) = self.lease {
+            let found = self.kept.entry(&self.key).await?;
+            let is_ours = found.is_some_and(|entry| entry.lease == Some(lease));
+            match self.kept.0.keep_alive(lease).await {
+                Ok(_) if is_ours => return Ok(()),
+                Ok(_) | Err(StoreError::LeaseNotFound(_)) => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        let lease = self.kept.0.grant(self.time).await.map_err(store_error)?.id;
+        // Before the outcome is known: whatever it is, the end of the lease ends what was written.
+        self.lease = Some(lease);
+        let txn = Txn::new().put(&self.key, self.record.clone()).lease(lease);
+        self.kept.0.commit(txn).await.map(drop).map_err(commit_error)
+    }
+
+    /// Keeps it no longer.
+    ///
+    /// # Errors
+    /// As [`Claim::renew`].
+    pub async fn end(&mut self) -> Result<(), ApiError> {
+        let Some(lease) = self.lease.take() else { return Ok(()) };
+        match self.kept.0.revoke(lease).await {
+            Ok(()) | Err(CommitError::Store(StoreError::LeaseNotFound(_))) => Ok(()),
+            Err(error) => Err(commit_error(error)),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) use create::ATTEMPTS;
 pub(crate) use decode::parse;
 pub(crate) use delete::{Wanted, check_preconditions, remove};
 pub(crate) use ending::marker;
-pub use kept::Kept;
+pub use kept::{Claim, Kept};
 pub(crate) use managed::{Managed, Undo};
 pub(crate) use patch::{Patch, owned, patch};
 pub(crate) use read::{get, read_object};

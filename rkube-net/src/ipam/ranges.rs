@@ -1,6 +1,6 @@
 //! The ranges of nodes out of the cluster's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,11 @@ impl RangeSet {
     /// How many parts there are.
     pub fn count(&self) -> u64 {
         self.count
+    }
+
+    fn free_count(&self) -> u64 {
+        let taken: u64 = self.taken.iter().map(|word| u64::from(word.count_ones())).sum();
+        self.count.saturating_sub(taken)
     }
 
     fn place(index: u64) -> (usize, u64) {
@@ -191,6 +196,45 @@ impl RangeConfig {
         let node_prefix = (24..=30).find(enough).unwrap_or(30);
         let ranges = v4(10, 0, 8).map(|cidr| ClusterRange { cidr, node_prefix });
         Self { ranges: ranges.into_iter().collect(), excluded: v4(10, 96, 12).into_iter().collect() }
+    }
+}
+
+impl RangeConfig {
+    /// For how many nodes there is room.
+    ///
+    /// ```
+    /// use rkube_net::ipam::RangeConfig;
+    /// assert_eq!(RangeConfig::default().room().unwrap(), 256);
+    /// assert_eq!(RangeConfig::for_nodes(5000).room().unwrap(), 65536 - 4096);
+    /// ```
+    ///
+    /// # Errors
+    /// When the ranges cannot be divided so.
+    pub fn room(&self) -> Result<u64, RangeSetError> {
+        Ok(NodeRanges::new(self)?.sets.iter().map(RangeSet::free_count).min().unwrap_or_default())
+    }
+
+    /// Whether all ranges of another configuration lie in these: what nodes have of those they can keep.
+    pub fn covers(&self, other: &Self) -> bool {
+        let covered = |part: &ClusterRange| {
+            self.ranges
+                .iter()
+                .any(|range| range.cidr.overlaps(&part.cidr) && range.cidr.prefix() <= part.cidr.prefix())
+        };
+        other.ranges.iter().all(covered)
+    }
+}
+
+impl fmt::Display for RangeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, range) in self.ranges.iter().enumerate() {
+            let and = if at == 0 { "" } else { " and " };
+            write!(f, "{and}{} with a /{} for each node", range.cidr, range.node_prefix)?;
+        }
+        for (at, range) in self.excluded.iter().enumerate() {
+            write!(f, "{}{range}", if at == 0 { ", without " } else { ", " })?;
+        }
+        Ok(())
     }
 }
 

@@ -1,14 +1,19 @@
 //! All backends in one run on one machine, with values of 1 KB: writers, watchers, a long list, start-up,
-//! memory an object. Medians of three.
+//! memory an object. Medians of three. About three minutes in all.
 //!
 //! ```sh
 //! cargo bench -p rkube-store --features durable --bench backends           # those that are built in
 //! cargo bench -p rkube-store --all-features --bench backends -- durable    # some of them
 //! ```
 //!
-//! `durable` syncs each commit, in a folder of the current directory. `etcd` needs an empty one, named by
-//! `ETCD`, as in `ETCD=http://127.0.0.1:2379`; without it that part is left out. Each backend has a process
-//! of its own.
+//! `durable` syncs each commit, in a folder of the current directory. `etcd` is the one named by `ETCD`, as in
+//! `ETCD=http://127.0.0.1:2379`, which must be empty; without it one is started, with its data in the system's
+//! temporary directory (`TMPDIR`, to be on the same disk), and where none is installed that part is left out.
+//! Each backend has a process of its own.
+//!
+//! A start of `durable` is timed in a process that does nothing else: after a crash (the log alone, no
+//! snapshot), after it was compacted and closed, and with a thousand more commits; with the files in the
+//! system's cache ("warm"), and read from the disk ("cold").
 
 #![allow(
     clippy::print_stdout,
@@ -195,28 +200,145 @@ async fn run(name: &str, open: fn(&Path) -> BoxFuture<'_, Option<Opened>>) {
     drop(store);
     driver.abort();
     let _ = driver.await;
-    let mut starts = Vec::new();
-    for _ in 0..ROUNDS {
-        let began = Instant::now();
-        let again = open(&folder).await;
-        starts.push(began.elapsed().as_secs_f64() * 1e3);
-        drop(again);
+    if name == "etcd" {
+        let mut starts = Vec::new();
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            drop(open(&folder).await);
+            starts.push(began.elapsed().as_secs_f64() * 1e3);
+        }
+        report(name, "start-up on all that was written", format!("{:.1} ms", median(starts)));
     }
-    report(name, "start-up with what is there", format!("{:.1} ms", median(starts)));
     let _ = std::fs::remove_dir_all(folder);
 }
 
-fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|text| !text.starts_with('-')).collect();
-    let found: Vec<Backend> =
-        backends().into_iter().filter(|(name, _)| wanted.iter().any(|it| it == name)).collect();
-    if let [(name, open)] = found.as_slice() {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        return runtime.block_on(run(name, *open));
+/// Start-up of a store on disk, whatever it went through before.
+#[cfg(feature = "durable")]
+mod start {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use rkube_store::Store;
+    use rkube_store::backend::durable::Durable;
+    use rkube_store::testing::Text;
+
+    use super::{LISTED, ROUNDS, fill, median, report, value};
+
+    /// What a process of its own is told to do.
+    const WORK: [&str; 4] = ["fill", "compact", "more", "open"];
+
+    /// Does what another process of this program asks for.
+    pub(super) async fn child(work: &str, folder: &Path) {
+        let began = Instant::now();
+        let store: Durable<Text> = Durable::open(folder).unwrap();
+        let took = began.elapsed();
+        let shared: Arc<dyn Store<Text>> = Arc::new(store.clone());
+        match work {
+            "fill" => {
+                fill(&shared).await;
+                assert!(store.stats().disk.snapshot.is_none(), "the log is all there is");
+                // As if it were killed.
+                std::process::abort();
+            }
+            "compact" => {
+                store.compact(store.revision().await.unwrap()).await.unwrap();
+                store.close().await;
+                assert!(store.stats().disk.snapshot.is_some(), "the log begins at a snapshot");
+            }
+            "more" => {
+                let puts = (0..1000).map(|at| {
+                    shared.commit(rkube_store::Txn::new().put(format!("list/{:06}", at * 97), value()))
+                });
+                futures::future::join_all(puts).await.into_iter().for_each(|done| drop(done.unwrap()));
+                store.close().await;
+            }
+            _ => {
+                assert_eq!(store.stats().store.sizes.keys, LISTED);
+                println!("{}", took.as_secs_f64() * 1e3);
+                std::process::abort();
+            }
+        }
     }
-    let this = std::env::current_exe().unwrap();
-    for (name, _) in if wanted.is_empty() { backends() } else { found } {
-        let status = std::process::Command::new(&this).arg(name).status().unwrap();
-        assert!(status.success(), "{name}");
+
+    fn run(work: &str, folder: &Path) -> String {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let command = command.arg("start").arg(work).arg(folder).stderr(Stdio::inherit());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    }
+
+    /// Drops what the system has in memory of the files; what was synced can be read again.
+    fn forget(folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let file = std::fs::File::open(entry.unwrap().path()).unwrap();
+            file.sync_all().unwrap();
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+        }
+    }
+
+    pub(super) fn all() {
+        let folder = std::env::current_dir().unwrap().join(format!("bench-start-{}", std::process::id()));
+        for (work, what) in [
+            (WORK[0], "after a crash"),
+            (WORK[1], "after a compaction and a close"),
+            (WORK[2], "and 1,000 more commits"),
+        ] {
+            run(work, &folder);
+            let opened = |cold: bool| {
+                let times = (0..ROUNDS).map(|_| {
+                    if cold {
+                        forget(&folder);
+                    }
+                    run(WORK[3], &folder).trim().parse().unwrap()
+                });
+                median(times.collect())
+            };
+            let (warm, cold) = (opened(false), opened(true));
+            report("durable", &format!("start-up {what}"), format!("{warm:.0} ms warm, {cold:.0} ms cold"));
+        }
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// An etcd, where one is needed and none is named.
+#[cfg(feature = "etcd")]
+fn server(backend: &str) -> Option<rkube_store::testing::etcd::Server> {
+    let is_needed = backend == "etcd" && std::env::var_os("ETCD").is_none();
+    is_needed.then(rkube_store::testing::etcd::Server::start)?.ok()
+}
+
+/// Runs the part of one backend in a process of its own.
+fn measure(name: &str) {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["run", name]);
+    #[cfg(feature = "etcd")]
+    let server = server(name);
+    #[cfg(feature = "etcd")]
+    command.envs(server.iter().map(|server| ("ETCD", server.endpoint())));
+    assert!(command.status().unwrap().success(), "{name}");
+    #[cfg(feature = "durable")]
+    if name == "durable" {
+        start::all();
+    }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|text| !text.starts_with('-')).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let backends = backends();
+    match words.as_slice() {
+        ["run", wanted] => {
+            for (name, open) in backends.into_iter().filter(|(name, _)| name == wanted) {
+                runtime().block_on(run(name, open));
+            }
+        }
+        #[cfg(feature = "durable")]
+        ["start", work, folder] => runtime().block_on(start::child(work, Path::new(folder))),
+        wanted => {
+            let is_wanted = |name: &str| wanted.is_empty() || wanted.contains(&name);
+            backends.into_iter().filter(|(name, _)| is_wanted(name)).for_each(|(name, _)| measure(name));
+        }
     }
 }

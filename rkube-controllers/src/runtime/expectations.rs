@@ -79,6 +79,14 @@ impl Expectations {
         })
     }
 
+    /// Whether the child of this UID is on its way out, as far as it was asked for and has not shown.
+    pub fn awaits_deletion(&self, key: &ObjectKey, uid: &str) -> bool {
+        self.0
+            .lock()
+            .get(key)
+            .is_some_and(|expected| expected.deletions.contains(uid) && expected.since.elapsed() <= TIMEOUT)
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, key: &ObjectKey) {
         self.0.lock().remove(key);
@@ -97,8 +105,9 @@ mod tests {
         expectations.deletion_seen(&key, "1");
         expectations.deletion_seen(&key, "1");
         assert!(!expectations.are_met(&key));
+        assert!(expectations.awaits_deletion(&key, "2") && !expectations.awaits_deletion(&key, "1"));
         tokio::time::advance(TIMEOUT + Duration::from_secs(1)).await;
-        assert!(expectations.are_met(&key));
+        assert!(expectations.are_met(&key) && !expectations.awaits_deletion(&key, "2"));
         expectations.forget(&key);
         assert!(expectations.are_met(&key));
     }

@@ -1,9 +1,11 @@
 //! Deployments from the first pod to the last.
 
+use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::Pod,
 };
+use rkube_api::client::{KindWatchEvent, WatchParams};
 use rkube_controllers::workloads::deployment::REVISION;
 use serde_json::json;
 
@@ -88,6 +90,25 @@ async fn pods_are_never_fewer_or_more_than_allowed() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     world.rolled_out("web").await;
+}
+
+/// Whoever goes by a set's status must not count on pods that the set has told to go.
+#[tokio::test(start_paused = true)]
+async fn a_set_that_shrinks_never_says_that_it_has_more_than_it_should() {
+    let world = World::new().await;
+    world.create(deployment("web", 5, "a:1")).await;
+    world.rolled_out("web").await;
+    let sets = world.api::<ReplicaSet>();
+    let mut changes = sets.watch(&WatchParams::default()).await.unwrap();
+    world.patch::<Deployment>("web", json!({"spec": {"replicas": 2}})).await;
+    loop {
+        let Some(Ok(KindWatchEvent::Modified(set))) = changes.next().await else { continue };
+        let status = set.status.clone().unwrap();
+        if set.spec.replicas == Some(2) && status.observed_generation == set.metadata.generation {
+            assert_eq!((status.replicas, status.available_replicas), (2, Some(2)));
+            return;
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

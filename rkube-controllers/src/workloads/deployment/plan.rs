@@ -316,8 +316,13 @@ impl<'a> Work<'a> {
         if self.old.iter().all(|set| set.size() == 0) {
             return false;
         }
+        // A set that shrank and grows again may have fewer pods than its status says. Its next status will
+        // tell, and bring the deployment up again.
+        if self.all().into_iter().any(status::is_behind) {
+            return false;
+        }
         let least = size::replicas(&self.deployment) - size::max_unavailable(&self.deployment);
-        let missing = self.newest().map_or(0, |set| size(set) - status::available(set));
+        let missing = self.newest().map_or(0, |set| size(set) - status::staying(set));
         let mut spare = self.total() - least - missing;
         if spare <= 0 {
             return false;
@@ -325,7 +330,7 @@ impl<'a> Work<'a> {
         let deployment = &self.deployment;
         let mut changed = false;
         for set in &mut self.old {
-            let broken = set.size() - status::available(&set.set).min(set.size());
+            let broken = set.size() - status::staying(&set.set);
             let less = broken.min(spare);
             if less > 0 {
                 let to = set.size() - less;
@@ -333,8 +338,7 @@ impl<'a> Work<'a> {
                 spare -= less;
             }
         }
-        let available: i32 = self.all().iter().map(|set| status::available(set)).sum();
-        // With a replica set's status out of date, the sizes asked for are the safer bound.
+        let available: i32 = self.all().into_iter().map(status::staying).sum();
         let mut spare = spare.min(available - least);
         for set in &mut self.old {
             let less = set.size().min(spare);
@@ -401,9 +405,7 @@ impl<'a> Work<'a> {
             revision(a).cmp(&revision(b)).then_with(age)
         });
         for set in old.into_iter().take(surplus) {
-            let seen = set.set.status.as_ref().and_then(|status| status.observed_generation);
-            let behind = set.set.metadata.generation > seen;
-            set.delete = set.size() == 0 && status::actual(&set.set) == 0 && !behind;
+            set.delete = set.size() == 0 && status::actual(&set.set) == 0 && !status::is_behind(&set.set);
         }
     }
 }

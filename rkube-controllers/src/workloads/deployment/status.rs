@@ -86,6 +86,16 @@ pub(crate) fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|status| status.available_replicas).unwrap_or(0)
 }
 
+/// How many available pods of a set are to stay.
+pub(crate) fn staying(set: &ReplicaSet) -> i32 {
+    available(set).min(size(set))
+}
+
+/// Whether a set's status is of an earlier spec.
+pub(crate) fn is_behind(set: &ReplicaSet) -> bool {
+    set.metadata.generation > set.status.as_ref().and_then(|status| status.observed_generation)
+}
+
 /// How many pods a set has.
 pub(crate) fn actual(set: &ReplicaSet) -> i32 {
     set.status.as_ref().map_or(0, |status| status.replicas)

@@ -100,16 +100,21 @@ impl Reconcile for Reconciler {
             return Ok(Outcome::Done);
         };
         let settled = self.expectations.are_met(key);
-        let pods = self.claim(&set).await?;
+        let mut pods = self.claim(&set).await?;
         let related = self.related(&set);
         let clock = &self.client.context().clock;
-        let observed = Observed { set: &set, pods: &pods, related: &related, now: clock.now() };
+        let now = clock.now();
+        let observed = Observed { set: &set, pods: &pods, related: &related, now: now.clone() };
         let mut failure = None;
         if settled {
             for action in plan::plan(&observed) {
                 failure = self.act(key, &set, action).await.err();
             }
         }
+        // The cache shows pods for a while that were told to go: whoever goes by the status must not count on
+        // them.
+        pods.retain(|pod| !self.expectations.awaits_deletion(key, facts::uid(&pod.metadata)));
+        let observed = Observed { set: &set, pods: &pods, related: &related, now };
         let message = failure.as_ref().map(ToString::to_string);
         let status = plan::status(&observed, message.as_deref());
         if set.status.as_ref() != Some(&status) {

@@ -180,6 +180,27 @@ def nodes_are_drained_and_tainted():
     ops("rollout", "status", "deployment/web", "--timeout=60s")
 
 
+def budgets_hold_a_drain():
+    budget = ops("create", "poddisruptionbudget", "web", "--selector=app=web", "--min-available=3")
+    contains(budget, "poddisruptionbudget.policy/web created")
+    until("it is counted", lambda: ops("get", "pdb", "web", "-o", "jsonpath={.status.currentHealthy}") == "3")
+    table = ops("get", "pdb").split("\n")
+    contains(table[0], "NAME", "MIN AVAILABLE", "MAX UNAVAILABLE", "ALLOWED DISRUPTIONS", "AGE")
+    assert table[1].split()[:4] == ["web", "3", "N/A", "0"], table
+    contains(ops("describe", "pdb", "web"), "Allowed disruptions:", "Current:", "Desired:", "Total:")
+    node = read("-n", "ops", "get", "pods", "-l", "app=web")["items"][0]["spec"]["nodeName"]
+    drain = ["drain", node, "--ignore-daemonsets", "--force"]
+    error = kubectl(*drain, "--timeout=2s", fails=True)
+    contains(error, "Cannot evict pod as it would violate the pod's disruption budget.")
+    # Now one at a time may go, as soon as the one before is replaced.
+    ops("patch", "pdb", "web", "--type=merge", "-p", '{"spec": {"minAvailable": 2}}')
+    contains(kubectl(*drain, "--timeout=60s"), "evicted", f"node/{node} drained")
+    ops("rollout", "status", "deployment/web", "--timeout=60s")
+    until("it allows one again", lambda: ops("get", "pdb").split("\n")[1].split()[3] == "1")
+    kubectl("uncordon", node)
+    ops("delete", "pdb", "web")
+
+
 def pods_change_while_they_run():
     ops("run", "app", "--image=busybox:1.36")
     ops("wait", "--for=condition=Ready", "pod/app", "--timeout=30s")
@@ -256,6 +277,7 @@ def watch_with_kubectl():
     reader = threading.Thread(target=lambda: lines.extend(process.stdout), daemon=True)
     reader.start()
     try:
+        until("the watch has begun", lambda: any("ADDED" in line for line in list(lines)))
         kubectl("create", "configmap", "seen", "--from-literal=a=b")
         kubectl("patch", "configmap", "seen", "-p", '{"data":{"c":"d"}}')
         kubectl("delete", "configmap", "seen")
@@ -408,6 +430,7 @@ def main():
             roll_out_and_undo,
             rollouts_pause_and_go_back,
             nodes_are_drained_and_tainted,
+            budgets_hold_a_drain,
             pods_change_while_they_run,
             describe_and_explain,
             label_annotate_patch,

@@ -138,3 +138,65 @@ async fn a_dropped_cluster_leaves_nothing_running() {
     spawner.stop().await;
     assert_eq!(spawner.running(), 0);
 }
+
+/// What the controller says of a budget, evictions and preemption follow.
+#[tokio::test(start_paused = true)]
+async fn a_budget_holds_evictions_and_turns_preemption_to_other_pods() {
+    use rkube::k8s_openapi::api::policy::v1::{Eviction, PodDisruptionBudget};
+
+    let from = |value| serde_json::from_value::<Pod>(value).unwrap();
+    let cluster = Cluster::builder().simulated(7).nodes(2).start().await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    let pod = |name: &str, node: &str, class: &str| {
+        // One fills a node but for a little.
+        from(serde_json::json!({
+            "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {
+                "nodeName": node, "priorityClassName": class, "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "31"}}}],
+            },
+        }))
+    };
+    let is_running = |pod: Option<&Pod>| pod.is_some_and(rkube::is_ready);
+    // Whoever is younger would go first, if there were no budget.
+    pods.create(&PostParams::default(), pod("free", "node-1", "")).await.unwrap();
+    cluster.wait_for(&pods, "free", is_running).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    pods.create(&PostParams::default(), pod("kept", "node-2", "")).await.unwrap();
+    cluster.wait_for(&pods, "kept", is_running).await.unwrap();
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(cluster.client(), "default");
+    let make = |least: i32| {
+        serde_json::from_value::<PodDisruptionBudget>(serde_json::json!({
+            "metadata": {"name": "keep"},
+            "spec": {"minAvailable": least, "selector": {"matchLabels": {"app": "kept"}}},
+        }))
+        .unwrap()
+    };
+    budgets.create(&PostParams::default(), make(1)).await.unwrap();
+    let allows = |count: i32| {
+        move |budget: Option<&PodDisruptionBudget>| {
+            budget.is_some_and(|budget| {
+                let status = budget.status.clone().unwrap_or_default();
+                status.observed_generation == budget.metadata.generation
+                    && status.disruptions_allowed == Some(count)
+            })
+        }
+    };
+    cluster.wait_for(&budgets, "keep", allows(0)).await.unwrap();
+    let evict = async || {
+        pods.create_subresource("kept", "eviction", &PostParams::default(), Eviction::default()).await
+    };
+    assert!(matches!(evict().await, Err(ApiError::TooManyRequests { .. })));
+
+    pods.create(&PostParams::default(), pod("urgent", "", "system-node-critical")).await.unwrap();
+    cluster.wait_for(&pods, "urgent", is_running).await.unwrap();
+    assert!(pods.get_opt("free").await.unwrap().is_none(), "it made room");
+    assert!(pods.get_opt("kept").await.unwrap().is_some());
+
+    let patch = Patch::Merge(serde_json::json!({"spec": {"minAvailable": 0}}));
+    budgets.patch("keep", &PatchParams::default(), &patch).await.unwrap();
+    cluster.wait_for(&budgets, "keep", allows(1)).await.unwrap();
+    evict().await.unwrap();
+    cluster.wait_gone(&pods, "kept").await.unwrap();
+    cluster.stop().await;
+}

@@ -28,6 +28,11 @@ impl<'a> Crowd<'a> {
         self.placed.len() < self.places
     }
 
+    /// Whether every job has ended.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     /// Adds a job.
     pub(crate) fn add(&mut self, job: impl Future<Output = ()> + Send + 'a) {
         let number = self.next;
@@ -93,7 +98,7 @@ mod tests {
             }
             crowd.add(tokio::time::sleep(Duration::from_millis(500)));
         }
-        while !crowd.jobs.is_empty() {
+        while !crowd.is_empty() {
             crowd.step().await;
         }
         assert_eq!(start.elapsed(), Duration::from_millis(1500));

@@ -13,9 +13,11 @@
 
 pub mod affinity;
 pub mod disruption;
+mod host_ports;
 pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod taints;
 
+pub use host_ports::HostPort;
 pub use resources::Resources;

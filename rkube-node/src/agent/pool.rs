@@ -8,6 +8,7 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
+use futures::future::join_all;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Node, Pod},
@@ -15,11 +16,12 @@ use k8s_openapi::api::{
 use parking_lot::{Mutex, RwLock};
 use rkube_api::{
     client::{Api, Backoff, Change, Client, EventRecorder, Informer, Informers, Scope, WorkQueue},
-    context::Context,
+    context::{Context, Task},
     object::Kind,
     request::{Credentials, UserInfo},
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{NodeTemplate, PodAddresses, Pressure, pods::Pods};
 use crate::{
@@ -65,6 +67,8 @@ pub struct PoolConfig {
     pub runtime_timeout: Duration,
     /// How many pods are worked on at once, besides those that wait for their runtimes.
     pub workers: usize,
+    /// How long work under way may take to end when the pool is stopped.
+    pub drain: Duration,
     /// Whether pods' events (Pulled, Started, BackOff, ...) are recorded.
     pub events: bool,
 }
@@ -79,6 +83,7 @@ impl Default for PoolConfig {
             backoff: BackoffPolicy::default(),
             runtime_timeout: Duration::from_secs(120),
             workers: 8,
+            drain: Duration::from_secs(5),
             events: true,
         }
     }
@@ -157,6 +162,9 @@ pub(super) struct Pool {
     pub(super) members: RwLock<HashMap<Arc<str>, Arc<Member>, FixedState>>,
     pub(super) pods: Pods,
     pub(super) queue: WorkQueue<Arc<str>>,
+    /// Nothing is begun any more.
+    pub(super) stopping: CancellationToken,
+    workers: Mutex<Vec<Task>>,
     pub(super) ticks: Arc<Timers<Tick>>,
     pub(super) pod_informer: Informer<Pod>,
     pub(super) node_informer: Informer<Node>,
@@ -307,6 +315,8 @@ impl NodePool {
             addresses,
             members: RwLock::default(),
             pods: Pods::default(),
+            stopping: CancellationToken::new(),
+            workers: Mutex::default(),
             queue: WorkQueue::new(Backoff { base: Duration::from_millis(500), max: Duration::from_secs(60) }),
             ticks: Timers::new(),
             pod_informer: informers.get_scoped(pods),
@@ -326,9 +336,9 @@ impl NodePool {
             }
         });
         let spawner = &pool.context.spawner;
-        for _ in 0..pool.config.workers.max(1) {
-            spawner.spawn("node-pods", pool.clone().work());
-        }
+        let workers =
+            (0..pool.config.workers.max(1)).map(|_| spawner.spawn("node-pods", pool.clone().work()));
+        *pool.workers.lock() = workers.collect();
         spawner.spawn("node-heartbeats", pool.clone().beat());
         Self(pool)
     }
@@ -375,8 +385,15 @@ impl NodePool {
         self.0.pods.len()
     }
 
-    /// Ends the pool's tasks. Nodes and pods stay as they are, in the API and in their runtimes.
+    /// Ends the pool's tasks. What a runtime was asked for is waited for, as long as [`PoolConfig::drain`]
+    /// says; else nodes and pods stay as they are, in the API and in their runtimes.
     pub async fn stop(&self) {
+        self.0.stopping.cancel();
+        let workers = std::mem::take(&mut *self.0.workers.lock());
+        let ended = join_all(workers.into_iter().map(Task::join));
+        if tokio::time::timeout(self.0.config.drain, ended).await.is_err() {
+            tracing::warn!("the work on some pods did not end in time");
+        }
         self.0.queue.shut_down();
         self.0.context.spawner.stop().await;
     }

@@ -43,21 +43,29 @@ enum Next {
 }
 
 impl Pool {
-    /// One worker: one pod at a time, besides those that wait for their runtimes.
+    /// One worker: one pod at a time, besides those that wait for their runtimes. When the pool stops, what
+    /// is under way is brought to an end and nothing else is begun.
     pub(super) async fn work(self: Arc<Self>) {
         // What a node has room for is known only when all its pods are.
-        self.pod_informer.synced().await;
-        self.node_informer.synced().await;
+        let synced = async {
+            self.pod_informer.synced().await;
+            self.node_informer.synced().await;
+        };
+        self.stopping.run_until_cancelled(synced).await;
         let mut busy = Crowd::new(1);
         loop {
             tokio::select! {
                 biased;
+                () = self.stopping.cancelled() => break,
                 () = busy.step() => {}
                 uid = self.queue.next(), if busy.has_room() => match uid {
                     Some(uid) => busy.add(self.work_on(uid)),
-                    None => return,
+                    None => break,
                 },
             }
+        }
+        while !busy.is_empty() {
+            busy.step().await;
         }
     }
 
@@ -98,7 +106,7 @@ impl Pool {
         memory: &mut Memory,
     ) -> Result<Next, SyncError> {
         for _ in 0..ROUNDS {
-            if !member.running() {
+            if !member.running() || self.stopping.is_cancelled() {
                 return Ok(Next::Rest);
             }
             let Some((_, pod, gone)) = self.pods.look(uid) else { return Ok(Next::Rest) };

@@ -6,6 +6,7 @@
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rkube_api::{
     helpers::{
+        HostPort,
         affinity::RequiredNodeAffinity,
         node, pod,
         resources::{Resources, add},
@@ -19,6 +20,7 @@ use rkube_api::{
 pub struct Used {
     pods: i64,
     resources: Resources,
+    ports: Vec<HostPort>,
 }
 
 impl Used {
@@ -26,6 +28,7 @@ impl Used {
     pub fn add(&mut self, pod: &Pod) {
         self.pods += 1;
         add(&mut self.resources, &pod::requests(pod));
+        self.ports.extend(HostPort::of(pod));
     }
 }
 
@@ -97,6 +100,12 @@ pub fn admit(pod: &Pod, node: &Node, used: &Used) -> Result<(), Rejection> {
         return Err(Rejection::predicate(
             "NodeAffinity",
             "node(s) didn't match Pod's node affinity/selector",
+        ));
+    }
+    if HostPort::of(pod).iter().any(|port| used.ports.iter().any(|taken| port.conflicts(taken))) {
+        return Err(Rejection::predicate(
+            "NodePorts",
+            "node(s) didn't have free ports for the requested pod ports",
         ));
     }
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();

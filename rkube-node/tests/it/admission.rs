@@ -95,6 +95,32 @@ async fn a_pod_bound_by_hand_must_still_fit_the_node() {
     assert_eq!(message, text);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_port_of_the_node_is_taken_once() {
+    let world = World::new(1).await;
+    let listens = |ip: &str, protocol: &str| {
+        let port = json!({"containerPort": 80, "hostPort": 8080, "hostIP": ip, "protocol": protocol});
+        json!({"containers": [{"name": "c", "image": "nginx:1.27", "ports": [port]}]})
+    };
+    world.pod("first", "node-0", "default", listens("10.0.0.1", "TCP")).await;
+    for (name, ip, protocol) in [("other-ip", "10.0.0.2", "TCP"), ("other-protocol", "", "UDP")] {
+        world.pod(name, "node-0", "default", listens(ip, protocol)).await;
+        world.until_phase(name, "Running").await;
+    }
+    world.until_phase("first", "Running").await;
+    world.pod("second", "node-0", "default", listens("", "TCP")).await;
+    let (reason, message) = rejected(&world, "second").await;
+    assert_eq!(reason, "NodePorts");
+    let text = "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+    assert_eq!(message, text);
+    world.delete("first", &Default::default()).await;
+    world.delete("other-ip", &Default::default()).await;
+    world.until_phase("first", "Gone").await;
+    world.until_phase("other-ip", "Gone").await;
+    world.pod("third", "node-0", "default", listens("", "TCP")).await;
+    world.until_phase("third", "Running").await;
+}
+
 /// The agent that comes after takes what the one before has taken.
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_restarts_rejects_nothing_that_runs() {

@@ -34,6 +34,10 @@ struct Buggy {
     panics_on: Mutex<Option<String>>,
     /// Sandboxes are asked for and never come.
     hangs: Mutex<bool>,
+    /// How long a sandbox takes.
+    takes: Mutex<Duration>,
+    /// Sandboxes that were asked for, and those that were made.
+    sandboxes: Mutex<(usize, usize)>,
 }
 
 #[async_trait]
@@ -69,7 +73,12 @@ impl PodRuntime for Buggy {
         if hangs {
             std::future::pending::<()>().await;
         }
-        self.inner.run_sandbox(request).await
+        self.sandboxes.lock().0 += 1;
+        let takes = *self.takes.lock();
+        tokio::time::sleep(takes).await;
+        self.inner.run_sandbox(request).await?;
+        self.sandboxes.lock().1 += 1;
+        Ok(())
     }
 
     async fn stop_sandbox(&self, uid: &str) -> Result<(), RuntimeError> {
@@ -115,6 +124,8 @@ fn buggy(world: &World, name: &str) -> Arc<Buggy> {
         health: Mutex::default(),
         panics_on: Mutex::default(),
         hangs: Mutex::default(),
+        takes: Mutex::default(),
+        sandboxes: Mutex::default(),
     });
     world.pool.add([NodeConfig {
         name: name.into(),
@@ -211,4 +222,32 @@ async fn any_number_of_hung_health_checks_stops_no_other_node() {
             assert_ne!(world.lease(name).await, before, "{name} renews its lease");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_stops_ends_what_it_began_and_begins_nothing() {
+    let (world, runtime) = world().await;
+    *runtime.takes.lock() = Duration::from_secs(3);
+    // More than there are workers: some hold no place any more, some have yet to get one.
+    for number in 0..20 {
+        world.pod(&format!("slow-{number}"), "buggy", "default", json!({})).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (asked, made) = *runtime.sandboxes.lock();
+    assert!(asked > 8 && asked < 20 && made == 0, "{asked}, {made}");
+    let start = tokio::time::Instant::now();
+    world.pool.stop().await;
+    assert_eq!(*runtime.sandboxes.lock(), (asked, asked));
+    assert!(start.elapsed() <= Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_does_not_wait_for_ever_for_a_runtime_that_hangs() {
+    let (world, runtime) = world().await;
+    *runtime.hangs.lock() = true;
+    world.pod("stuck", "buggy", "default", json!({})).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let start = tokio::time::Instant::now();
+    world.pool.stop().await;
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
 }

@@ -1,7 +1,7 @@
 //! Ports of the node that pods take.
 
+use super::pod::host_ports;
 use k8s_openapi::api::core::v1::Pod;
-use rkube_api::helpers::pod::host_ports;
 
 /// Every address of a node.
 const ANY: &str = "0.0.0.0";
@@ -10,7 +10,7 @@ const TCP: &str = "TCP";
 /// A port of the node, on one of its addresses or on all.
 ///
 /// ```
-/// use rkube_sched::matching::HostPort;
+/// use rkube_api::helpers::HostPort;
 ///
 /// let pod = |ip: &str| serde_json::from_value(serde_json::json!({"spec": {"containers": [
 ///     {"name": "c", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip}]}

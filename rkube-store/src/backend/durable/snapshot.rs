@@ -14,6 +14,9 @@ use crate::{Revision, StoreError, Value};
 
 /// About how many bytes a frame of a snapshot has.
 const FRAME_BYTES: usize = 256 << 10;
+/// After about how many bytes they are synced. A sync of the log may have to wait for all that other files of
+/// its disk have not on disk yet, and commits wait for it.
+const SYNC_BYTES: u64 = 4 << 20;
 
 /// A file that entries are written to.
 pub(super) struct Target<'a> {
@@ -34,6 +37,8 @@ struct Frames<'a> {
     number: u64,
     buffer: Vec<u8>,
     bytes: u64,
+    /// So many of them are on disk.
+    synced: u64,
     doing: String,
 }
 
@@ -45,7 +50,7 @@ impl<'a> Frames<'a> {
         let mut buffer = Vec::with_capacity(FRAME_BYTES + (64 << 10));
         frame::begin(&mut buffer);
         let (number, bytes) = (header.frame, Header::BYTES as u64);
-        Ok(Self { reserve, file, header, number, buffer, bytes, doing })
+        Ok(Self { reserve, file, header, number, buffer, bytes, synced: 0, doing })
     }
 
     /// Adds lines; writes when there are enough of them.
@@ -67,12 +72,17 @@ impl<'a> Frames<'a> {
         self.bytes += self.buffer.len() as u64;
         self.number += 1;
         frame::begin(&mut self.buffer);
-        Ok(())
+        if self.bytes - self.synced >= SYNC_BYTES { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> Result<(), OpenError> {
+        self.synced = self.bytes;
+        self.file.sync().map_err(OpenError::io(&self.doing))
     }
 
     fn finish(mut self) -> Result<u64, OpenError> {
         self.flush()?;
-        self.file.sync().map_err(OpenError::io(&self.doing))?;
+        self.sync()?;
         Ok(self.bytes)
     }
 }

@@ -1,7 +1,8 @@
-//! A disk that can be made to wait.
+//! A disk that can be made to wait, and that tells how much waited for it.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use rkube_store::backend::durable::{Disk, Output};
@@ -12,6 +13,7 @@ use rkube_store::testing::disk::Volatile;
 pub(super) struct Gated {
     pub(super) disk: Volatile,
     gate: Arc<Gate>,
+    most_unsynced: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -21,6 +23,11 @@ struct Gate {
 }
 
 impl Gated {
+    /// The most that any file had at a time that was not on disk.
+    pub(super) fn most_unsynced(&self) -> usize {
+        self.most_unsynced.load(Ordering::Relaxed)
+    }
+
     /// Until what is returned is dropped.
     pub(super) fn shut(&self) -> Shut {
         *self.gate.is_shut.lock() = true;
@@ -51,7 +58,7 @@ impl Disk for Gated {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(GatedFile { file: self.disk.create(name)?, gate: self.gate.clone() }))
+        Ok(Box::new(GatedFile { file: self.disk.create(name)?, unsynced: 0, disk: self.clone() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -73,16 +80,21 @@ impl Disk for Gated {
 
 struct GatedFile {
     file: Box<dyn Output>,
-    gate: Arc<Gate>,
+    unsynced: usize,
+    disk: Gated,
 }
 
 impl Output for GatedFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.unsynced += bytes.len();
+        self.disk.most_unsynced.fetch_max(self.unsynced, Ordering::Relaxed);
         self.file.append(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.gate.opens.wait_while(&mut self.gate.is_shut.lock(), |is_shut| *is_shut);
+        let gate = &self.disk.gate;
+        gate.opens.wait_while(&mut gate.is_shut.lock(), |is_shut| *is_shut);
+        self.unsynced = 0;
         self.file.sync()
     }
 }

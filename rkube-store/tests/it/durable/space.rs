@@ -8,6 +8,8 @@ use rkube_store::testing::Text;
 use rkube_store::testing::disk::Volatile;
 use rkube_store::{CommitError, Key, ListOptions, Prefix, Revision, Store, StoreError, Txn};
 
+use super::gated::Gated;
+
 fn on(disk: &Volatile) -> Builder<Text> {
     Durable::builder_on(Arc::new(disk.clone())).segment_bytes(20_000).keep_free_bytes(0)
 }
@@ -88,6 +90,22 @@ async fn deletions_and_a_compaction_give_the_disk_back() {
     drop(store);
     let store = on(&disk).open().unwrap();
     assert_eq!(store.recovery().revision, Revision(601), "the revision never falls");
+}
+
+/// Commits that come while a snapshot is written never wait for much of it.
+#[tokio::test]
+async fn a_snapshot_comes_to_the_disk_in_small_pieces() {
+    let disk = Gated::default();
+    let open = || Durable::<Text>::builder_on(Arc::new(disk.clone())).keep_free_bytes(0);
+    let store = open().segment_bytes(1 << 20).open().unwrap();
+    for at in 0..24 {
+        let large = Txn::new().put(format!("a/{at}"), Text::new("x".repeat(1_000_000)));
+        store.commit(large).await.unwrap();
+    }
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    store.close().await;
+    assert!(store.stats().disk.snapshot_bytes > 24_000_000);
+    assert!(disk.most_unsynced() < 6_000_000, "{} bytes at a time", disk.most_unsynced());
 }
 
 #[tokio::test]

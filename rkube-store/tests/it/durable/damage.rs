@@ -18,7 +18,7 @@ fn open(disk: &Volatile) -> Result<Durable<Text>, OpenError> {
 /// A disk with a snapshot and several segments of the log, and what the store on it has.
 async fn filled() -> (Volatile, Vec<String>) {
     let disk = Volatile::new();
-    let store = open(&disk).unwrap();
+    let mut store = open(&disk).unwrap();
     for at in 0..120 {
         let text = Text::new(format!("{at}").repeat(60));
         store.commit(Txn::new().put(format!("a/{}", at % 15), text)).await.unwrap();
@@ -27,8 +27,20 @@ async fn filled() -> (Volatile, Vec<String>) {
             store.commit(Txn::new().put("a/more", Text::new("more".repeat(100)))).await.unwrap();
         }
     }
-    let texts = texts(&store).await;
-    drop(store);
+    // The last segment may just have been begun: a test needs something to damage there.
+    let mut round = 0;
+    let texts = loop {
+        round += 1;
+        let last = Text::new(format!("{round} last").repeat(40));
+        store.commit(Txn::new().put("a/last", last)).await.unwrap();
+        let texts = texts(&store).await;
+        drop(store);
+        let log = disk.contents().into_iter().rfind(|(name, _)| name.ends_with(".log")).unwrap().1;
+        if log.len() > 200 {
+            break texts;
+        }
+        store = open(&disk).unwrap();
+    };
     let files = disk.contents();
     assert!(files.keys().filter(|name| name.ends_with(".log")).count() > 2, "{:?}", files.keys());
     (disk, texts)

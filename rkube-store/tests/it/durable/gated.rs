@@ -13,6 +13,8 @@ use rkube_store::testing::disk::Volatile;
 pub(super) struct Gated {
     pub(super) disk: Volatile,
     gate: Arc<Gate>,
+    /// Only files with this in their name wait.
+    only: &'static str,
     most_unsynced: Arc<AtomicUsize>,
 }
 
@@ -23,6 +25,11 @@ struct Gate {
 }
 
 impl Gated {
+    /// One on which snapshots wait, and the log does not.
+    pub(super) fn for_snapshots() -> Self {
+        Self { only: ".snapshot", ..Self::default() }
+    }
+
     /// The most that any file had at a time that was not on disk.
     pub(super) fn most_unsynced(&self) -> usize {
         self.most_unsynced.load(Ordering::Relaxed)
@@ -58,7 +65,8 @@ impl Disk for Gated {
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
-        Ok(Box::new(GatedFile { file: self.disk.create(name)?, unsynced: 0, disk: self.clone() }))
+        let (file, waits) = (self.disk.create(name)?, name.contains(self.only));
+        Ok(Box::new(GatedFile { file, waits, unsynced: 0, disk: self.clone() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -80,6 +88,7 @@ impl Disk for Gated {
 
 struct GatedFile {
     file: Box<dyn Output>,
+    waits: bool,
     unsynced: usize,
     disk: Gated,
 }
@@ -93,7 +102,7 @@ impl Output for GatedFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let gate = &self.disk.gate;
-        gate.opens.wait_while(&mut gate.is_shut.lock(), |is_shut| *is_shut);
+        gate.opens.wait_while(&mut gate.is_shut.lock(), |is_shut| *is_shut && self.waits);
         self.unsynced = 0;
         self.file.sync()
     }

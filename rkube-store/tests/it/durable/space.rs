@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rkube_store::backend::durable::{Builder, Condition, Durable};
 use rkube_store::testing::Text;
 use rkube_store::testing::disk::Volatile;
@@ -90,6 +91,33 @@ async fn deletions_and_a_compaction_give_the_disk_back() {
     drop(store);
     let store = on(&disk).open().unwrap();
     assert_eq!(store.recovery().revision, Revision(601), "the revision never falls");
+}
+
+/// What is asked for while a snapshot is written is done when that is there, however early the store is closed.
+#[tokio::test]
+async fn a_compaction_that_meets_another_one_is_done_before_the_store_is_closed() {
+    let disk = Gated::for_snapshots();
+    let store = Durable::<Text>::builder_on(Arc::new(disk.clone())).keep_free_bytes(0).open().unwrap();
+    let first = store.commit(put(1)).await.unwrap().revision;
+    let shut = disk.shut();
+    store.compact(first).await.unwrap();
+    while !disk.disk.contents().keys().any(|name| name.ends_with(".snapshot.new")) {
+        tokio::task::yield_now().await;
+    }
+    store.commit(put(2)).await.unwrap();
+    let last = store.commit(Txn::new().remove("a/1").remove("a/2")).await.unwrap().revision;
+    store.compact(last).await.unwrap();
+    let mut closed = store.close().boxed();
+    assert!((&mut closed).now_or_never().is_none(), "a snapshot is being written");
+    // Until nothing more is taken: only the snapshot is waited for then.
+    while store.compact(last).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!((&mut closed).now_or_never().is_none(), "a snapshot is being written");
+    drop(shut);
+    closed.await;
+    assert_eq!(store.stats().disk.snapshot, Some(last));
+    assert!(on_disk(&disk.disk) < 500, "{}", on_disk(&disk.disk));
 }
 
 /// Commits that come while a snapshot is written never wait for much of it.

@@ -114,6 +114,7 @@ pub fn all() -> Vec<Descriptor> {
         on("disruption", &["poddisruptionbudgets", "pods", "replicasets", "deployments"], |deps| {
             Arc::new(workloads::disruption::controller(deps))
         }),
+        on("stalepoddisruption", &["pods"], |deps| Arc::new(workloads::stalepoddisruption::controller(deps))),
         on("endpointslice", &["services", "pods", "endpointslices"], |deps| {
             Arc::new(network::endpointslice::controller(deps))
         }),

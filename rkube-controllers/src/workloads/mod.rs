@@ -4,3 +4,4 @@ mod claim;
 pub mod deployment;
 pub mod disruption;
 pub mod replicaset;
+pub mod stalepoddisruption;

@@ -69,6 +69,9 @@ async fn a_budget_follows_its_pods_and_those_who_want_them() {
     world.create(deployment("web", 3, "a:1")).await;
     settles(&world, [3, 2, 3, 1]).await;
     assert_eq!(reason(&world).await, "SufficientPods");
+    let live = world.get::<PodDisruptionBudget>("web").await.unwrap();
+    let read: PodDisruptionBudget = serde_json::from_value(json!(*live)).unwrap();
+    assert_eq!(*live, read, "times are whole seconds");
     world.patch::<Deployment>("web", json!({"spec": {"replicas": 5}})).await;
     settles(&world, [5, 4, 5, 1]).await;
     // Pods of the old and of the new set are those of one deployment.
@@ -133,6 +136,32 @@ async fn a_pod_that_was_to_go_and_stays_counts_again() {
     assert!((119..=121).contains(&took), "it took {took} s");
     let told = "Pod was expected by PDB default/web to be deleted but it wasn't";
     until("it is told", async || world.events("NotDeleted").await == [told]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_was_marked_and_lives_on_loses_its_mark() {
+    let world = World::new().await;
+    world.create(deployment("web", 1, "a:1")).await;
+    world.rolled_out("web").await;
+    let name = names(&world).await.remove(0);
+    let mut pod = (*world.get::<Pod>(&name).await.unwrap()).clone();
+    let mark = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+        "lastTransitionTime": world.client.context().clock.now(),
+    });
+    let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+    conditions.push(serde_json::from_value(mark).unwrap());
+    world.api().update_status(&PostParams::default(), pod).await.unwrap();
+    let began = tokio::time::Instant::now();
+    until("the mark is off", async || {
+        let pod = world.get::<Pod>(&name).await.unwrap();
+        let list = pod.status.as_ref().unwrap().conditions.as_ref().unwrap();
+        list.iter().any(|it| it.type_ == "DisruptionTarget" && it.status == "False" && it.reason.is_none())
+    })
+    .await;
+    let took = began.elapsed().as_secs();
+    assert!((119..=121).contains(&took), "it took {took} s");
+    assert!(rkube_api::helpers::pod::is_ready(&world.get::<Pod>(&name).await.unwrap()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -144,7 +144,7 @@ impl Reconciler {
             Some(spec) if plan::needs_scale(spec) => self.scales.of(pods).await?,
             _ => Scale::default(),
         };
-        let now = self.client.context().clock.timestamp();
+        let now = self.client.context().clock.now().0;
         let plan = plan::plan(&Observed { budget, pods, scale: scale.replicas, now })?;
         Ok((plan, scale))
     }
@@ -170,7 +170,7 @@ impl Reconciler {
     /// Allows nothing while it isn't known what could be allowed.
     async fn fail(&self, budget: &PodDisruptionBudget, why: &Failure) -> Result<(), ReconcileError> {
         let mut status = budget.status.clone().unwrap_or_default();
-        let now = self.client.context().clock.timestamp();
+        let now = self.client.context().clock.now().0;
         if disruption::set_failed(&mut status, why.to_string(), now) && self.write(budget, status).await? {
             let note = format!("Failed to calculate the number of expected pods: {why}");
             let reason = "CalculateExpectedPodCountFailed";

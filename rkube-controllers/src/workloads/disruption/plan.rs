@@ -29,7 +29,7 @@ pub struct Observed<'a> {
     pub pods: &'a [Arc<Pod>],
     /// How many pods those that manage them want, together; asked for by [`needs_scale`] only.
     pub scale: i32,
-    /// The time.
+    /// The time, in whole seconds: it is written.
     pub now: Timestamp,
 }
 

@@ -1,8 +1,10 @@
 //! What happens to workloads in a whole cluster.
 
+use std::time::Duration;
+
 use rkube::{
     api::{error::ApiError, request::UserInfo},
-    k8s_openapi::api::core::v1::ServiceAccount,
+    k8s_openapi::api::core::v1::{Event, ServiceAccount},
     prelude::*,
 };
 
@@ -198,5 +200,21 @@ async fn a_budget_holds_evictions_and_turns_preemption_to_other_pods() {
     cluster.wait_for(&budgets, "keep", allows(1)).await.unwrap();
     evict().await.unwrap();
     cluster.wait_gone(&pods, "kept").await.unwrap();
+    cluster.stop().await;
+}
+
+/// As `kubectl describe` shows them: by the time that only events of the older form have, else as listed.
+#[tokio::test(start_paused = true)]
+async fn what_the_scheduler_says_of_a_pod_stands_before_what_its_node_says() {
+    let cluster = Cluster::builder().simulated(5).nodes(1).start().await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "default");
+    pods.create(&PostParams::default(), rkube::pod("web", "nginx")).await.unwrap();
+    let events: Api<Event> = Api::namespaced(cluster.client(), "default");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let mut told = events.list(&ListParams::default()).await.unwrap().items;
+    told.retain(|event| event.involved_object.name.as_deref() == Some("web"));
+    told.sort_by(|one, other| one.last_timestamp.cmp(&other.last_timestamp));
+    let reasons: Vec<_> = told.iter().filter_map(|event| event.reason.as_deref()).collect();
+    assert_eq!(reasons, ["Scheduled", "Pulling", "Pulled", "Created", "Started"]);
     cluster.stop().await;
 }

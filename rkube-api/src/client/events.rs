@@ -2,6 +2,11 @@
 //!
 //! Repeats of one event become a count on one object, and one source cannot flood an object with them
 //! (25 at once, then one in five minutes), as in client-go's correlator.
+//!
+//! Kubernetes' components write events of two forms, and kubectl sorts by a time that only the older one has
+//! (`lastTimestamp`, in whole seconds), then as the server lists them: by name. So names follow time, and
+//! each component writes the form that it has in Kubernetes: what the scheduler says of a pod
+//! ([`EventRecorder::new_form`]) stands before what the kubelet says a moment later.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +19,9 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{Api, Client, Patch, PatchParams, PostParams};
@@ -64,6 +69,8 @@ pub struct EventRecorder {
     component: Arc<str>,
     /// The machine it works on, if that matters.
     host: Option<Arc<str>>,
+    /// The instance of the component that reports, where events have the newer form.
+    instance: Option<Arc<str>>,
     /// The number in the last event's name.
     last: Arc<AtomicI64>,
     context: Context,
@@ -81,13 +88,26 @@ impl EventRecorder {
             sweep_at: REMEMBERED,
         };
         client.context().spawner.spawn("event-recorder", writer.run(receiver));
-        Self { sender, component, host: None, last: Arc::default(), context: client.context().clone() }
+        Self {
+            sender,
+            component,
+            host: None,
+            instance: None,
+            last: Arc::default(),
+            context: client.context().clone(),
+        }
     }
 
     /// The same recorder for what the component does on one machine: `source.host` of its events, and the
     /// instance that reports them.
     pub fn on_host(&self, host: impl Into<Arc<str>>) -> Self {
         Self { host: Some(host.into()), ..self.clone() }
+    }
+
+    /// The same recorder with events in the form of `events.k8s.io/v1`, as this instance of the component
+    /// reports them: one time in microseconds, repeats as a series. They need an action.
+    pub fn new_form(&self, instance: impl Into<Arc<str>>) -> Self {
+        Self { instance: Some(instance.into()), ..self.clone() }
     }
 
     /// Records that something happened to `regarding`. `action` says what the component did, `note` is
@@ -106,10 +126,9 @@ impl EventRecorder {
         action: &str,
         note: String,
     ) {
-        let now = self.context.clock.now();
         let namespace = regarding.namespace.clone().filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or_else(|| "default".into());
-        let event = Event {
+        let mut event = Event {
             metadata: ObjectMeta {
                 namespace: Some(namespace),
                 name: Some(event_name(&regarding, self.number())),
@@ -120,17 +139,22 @@ impl EventRecorder {
             reason: Some(reason.into()),
             action: (!action.is_empty()).then(|| action.into()),
             message: Some(note),
-            source: Some(EventSource {
-                component: Some(self.component.to_string()),
-                host: self.host.as_deref().map(Into::into),
-            }),
             reporting_component: Some(self.component.to_string()),
-            reporting_instance: self.host.as_deref().map(Into::into),
-            count: Some(1),
-            first_timestamp: Some(now.clone()),
-            last_timestamp: Some(now),
+            reporting_instance: self.instance.as_ref().or(self.host.as_ref()).map(ToString::to_string),
             ..Event::default()
         };
+        match self.instance {
+            Some(_) => event.event_time = Some(self.context.clock.now_micro()),
+            None => {
+                let now = self.context.clock.now();
+                event.source = Some(EventSource {
+                    component: Some(self.component.to_string()),
+                    host: self.host.as_deref().map(Into::into),
+                });
+                (event.count, event.first_timestamp) = (Some(1), Some(now.clone()));
+                event.last_timestamp = Some(now);
+            }
+        }
         if self.sender.try_send(event).is_err() {
             tracing::debug!(component = %self.component, reason, "too many events wait; one was dropped");
         }
@@ -185,7 +209,7 @@ fn repeat_key(event: &Event) -> Repeat {
 fn subject(event: &Event) -> String {
     let object = &event.involved_object;
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let host = event.source.as_ref().and_then(|source| source.host.clone());
+    let host = event.reporting_instance.clone();
     let parts = [&object.kind, &object.namespace, &object.name, &object.uid, &host].map(text);
     parts.join("/")
 }
@@ -204,6 +228,14 @@ async fn create(api: &Api<Event>, mut event: Event) -> Result<Arc<Event>, ApiErr
         event.metadata.name = Some(event_name(&event.involved_object, number));
     }
     api.create(&PostParams::default(), event).await
+}
+
+/// What an event becomes that has happened so many times.
+fn repeated(event: &Event, count: i32) -> Value {
+    match &event.event_time {
+        Some(MicroTime(_)) => json!({"series": {"count": count, "lastObservedTime": event.event_time}}),
+        None => json!({"count": count, "lastTimestamp": event.last_timestamp}),
+    }
 }
 
 struct Known {
@@ -252,15 +284,12 @@ impl Writer {
         true
     }
 
-    async fn write(&mut self, mut event: Event) -> Result<(), ApiError> {
+    async fn write(&mut self, event: Event) -> Result<(), ApiError> {
         let key = repeat_key(&event);
         if let Some(known) = self.seen.get_mut(&key) {
             known.count += 1;
             known.last = Instant::now();
-            let changes = Patch::Merge(json!({
-                "count": known.count,
-                "lastTimestamp": event.last_timestamp,
-            }));
+            let changes = Patch::Merge(repeated(&event, known.count));
             let api: Api<Event> = Api::namespaced(self.client.clone(), known.namespace.clone());
             match api.patch(&known.name, &PatchParams::default(), &changes).await {
                 // It went away by its time to live: begin anew.
@@ -269,8 +298,6 @@ impl Writer {
             }
         }
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let first: Option<Time> = event.last_timestamp.clone();
-        event.first_timestamp = first;
         if self.seen.len() >= REMEMBERED {
             self.forget_oldest();
         }

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "crd")]
 mod custom_kinds;
+mod events;
 mod every_kind;
 #[cfg(all(feature = "http", feature = "crd"))]
 mod http_bad_input;

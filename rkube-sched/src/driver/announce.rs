@@ -64,7 +64,8 @@ impl Announcer {
     /// Starts to write.
     pub(super) fn start(&mut self, client: &Client, profiles: &Profiles) {
         let names = profiles.iter().map(|profile| profile.scheduler_name().to_owned());
-        self.recorders = names.map(|name| (name.clone(), EventRecorder::new(client, name))).collect();
+        let recorder = |name: String| EventRecorder::new(client, name.clone()).new_form(name);
+        self.recorders = names.map(|name| (name.clone(), recorder(name))).collect();
     }
 
     /// A pod is bound.

@@ -11,7 +11,7 @@ use super::{ClusterEvent, CycleState, Hint, Interest, Status};
 use crate::{
     engine::{Candidates, Diagnosis, WhatIf},
     queue::QueuedPod,
-    snapshot::{NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{Facet, NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
 /// The best score of a node, the worst is 0.
@@ -69,6 +69,16 @@ pub trait Plugin: Send + Sync + 'static {
     /// plugin, which then costs itself for every pod. It is asked for every decision, so it must be quick.
     fn locality(&self, _pod: &PodInfo, _snapshot: &Snapshot) -> Locality {
         Locality::Cluster
+    }
+
+    /// All by which this plugin can tell nodes apart for this pod, of a plugin that looks at the [whole
+    /// cluster](Locality::Cluster); asked after PreFilter, and what it writes to the state PreScore may read.
+    /// Nodes that are alike in all of them get the same answers from its Filter, and the same raw score: the
+    /// engine asks for one of them, so that a decision costs as much as there are differences between nodes.
+    /// PreScore may then be given one node for many, and its scores must be [normalized by
+    /// value](Normalization::ByValue). `None`, by default: every node is asked about.
+    fn facets(&self, _state: &mut CycleState, _pod: &PodInfo, _snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        None
     }
 
     /// Whether what PreFilter and PreScore prepared at two times says the same of every node that has not

@@ -1,5 +1,7 @@
 //! Where a pod must run, by its `nodeSelector` and required node affinity.
 
+use k8s_openapi::api::core::v1::PodSpec;
+
 use super::{CompiledTerm, CompiledTerms};
 use crate::snapshot::{NodeView, PodInfo, Snapshot};
 
@@ -22,7 +24,11 @@ pub struct RequiredNodes {
 impl RequiredNodes {
     /// What a pod demands.
     pub fn of(pod: &PodInfo, snapshot: &Snapshot) -> Self {
-        let spec = pod.spec();
+        Self::of_spec(pod.spec(), snapshot)
+    }
+
+    /// What a pod of this spec demands.
+    pub(crate) fn of_spec(spec: Option<&PodSpec>, snapshot: &Snapshot) -> Self {
         let affinity = spec.and_then(|spec| spec.affinity.as_ref()?.node_affinity.as_ref());
         let required = affinity
             .and_then(|affinity| affinity.required_during_scheduling_ignored_during_execution.as_ref());

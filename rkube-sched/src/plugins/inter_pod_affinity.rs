@@ -17,11 +17,11 @@ use serde::Deserialize;
 
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Locality, Plugin, PointSet, Points,
-        Resource, Subject, is_own_update,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Handle, Hint, Interest, Locality, Plugin,
+        PointSet, Points, Resource, Subject, is_own_update,
     },
     matching::{PodTerm, PodTerms},
-    snapshot::{PlacedPod, PodInfo, Snapshot, node_of},
+    snapshot::{Facet, PlacedPod, PodInfo, Snapshot, node_of},
 };
 
 /// The plugin's name.
@@ -150,6 +150,13 @@ impl Plugin for InterPodAffinity {
     fn locality(&self, pod: &PodInfo, snapshot: &Snapshot) -> Locality {
         let nobody = pod.terms.is_none() && snapshot.nodes_with_terms().next().is_none();
         if nobody { Locality::Node } else { Locality::Cluster }
+    }
+
+    /// Nodes of one part, by all labels that terms name, are alike.
+    fn facets(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        let mut facets = self.liked_facets(state, pod, snapshot);
+        facets.extend(filter::facets(state));
+        Some(facets)
     }
 }
 

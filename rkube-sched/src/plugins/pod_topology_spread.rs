@@ -21,10 +21,10 @@ use serde::Deserialize;
 use self::{constraint::Constraint, defaults::Owners};
 use crate::{
     framework::{
-        Actions, Args, ClusterEvent, ConfigError, Handle, Hint, Interest, Locality, Plugin, PointSet, Points,
-        Resource, Subject,
+        Actions, Args, ClusterEvent, ConfigError, CycleState, Handle, Hint, Interest, Locality, Plugin,
+        PointSet, Points, Resource, Subject,
     },
-    snapshot::{PodInfo, Snapshot, node_of},
+    snapshot::{Facet, PodInfo, Snapshot, node_of},
 };
 
 /// The plugin's name.
@@ -245,6 +245,13 @@ impl Plugin for PodTopologySpread {
         let unconstrained =
             own(pod).is_empty() && (self.defaults.is_empty() || self.owners.selector(pod).is_everything());
         if unconstrained { Locality::Node } else { Locality::Cluster }
+    }
+
+    /// Nodes of one domain are alike.
+    fn facets(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        let mut facets = self.soft_facets(state, pod, snapshot)?;
+        facets.extend(filter::facets(state));
+        Some(facets)
     }
 }
 

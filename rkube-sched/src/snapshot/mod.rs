@@ -18,6 +18,7 @@
 
 mod columns;
 mod content;
+mod facet;
 mod images;
 mod interner;
 mod log;
@@ -41,6 +42,8 @@ use self::tally::Tallies;
 
 pub use columns::{Column, Columns};
 pub(crate) use content::images;
+pub use facet::Facet;
+pub(crate) use facet::Origin;
 pub use images::{Image, Images};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};

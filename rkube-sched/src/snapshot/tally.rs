@@ -6,7 +6,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{
-    NodeId, PlacedPod, Snapshot,
+    NodeId, NodeView, PlacedPod, Snapshot,
     topology::{Followed, Topology},
 };
 
@@ -27,6 +27,22 @@ const MOST_TOPOLOGIES: usize = 64;
 
 /// What is counted. Equal values count the same.
 pub(crate) trait Count: Clone + Hash + Eq + Send + Sync + 'static {
+    /// What the nodes are looked at through, made for one state of the snapshot.
+    type Lens;
+
+    /// Makes it.
+    fn lens(&self, snapshot: &Snapshot) -> Self::Lens;
+
+    /// Whether a node counts, and its pods with it.
+    fn sees(&self, _lens: &Self::Lens, _node: NodeView<'_>) -> bool {
+        true
+    }
+
+    /// The label by whose parts nodes are counted too, of those that it [sees](Count::sees).
+    fn nodes_by(&self) -> Option<&str> {
+        None
+    }
+
     /// Tells by which labels of its node a pod counts, and for how much.
     fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64));
 
@@ -64,9 +80,14 @@ pub(crate) struct Sums {
     pub(crate) key: Arc<str>,
     pub(crate) topology: Arc<Topology>,
     by_part: Pieces,
+    /// How many nodes there are in each part, if they are counted.
+    nodes: Pieces,
+    /// How many of the parts with nodes have each sum.
+    levels: Arc<BTreeMap<i64, usize>>,
     /// How much counts in all parts together.
     pub(crate) total: i64,
-    epoch: u64,
+    /// The tally's number: no other one has it.
+    tally: u64,
 }
 
 impl Sums {
@@ -76,20 +97,65 @@ impl Sums {
 
     /// A label by which nothing counts yet.
     pub(crate) fn none(key: &str, topology: Arc<Topology>) -> Self {
-        Self { key: key.into(), topology, by_part: Pieces::default(), total: 0, epoch: 0 }
+        Self {
+            key: key.into(),
+            topology,
+            by_part: Pieces::default(),
+            nodes: Pieces::default(),
+            levels: Arc::default(),
+            total: 0,
+            tally: 0,
+        }
     }
 
-    fn add(&mut self, part: usize, by: i64) {
-        self.by_part.add(part, by);
-        self.total = self.total.wrapping_add(by);
+    /// The number of the tally that they are of.
+    pub(super) fn tally(&self) -> u64 {
+        self.tally
+    }
+
+    /// How many of the parts with nodes have each sum, if nodes are counted.
+    pub(crate) fn levels(&self) -> &BTreeMap<i64, usize> {
+        &self.levels
+    }
+
+    /// The parts with nodes, if nodes are counted.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = usize> {
+        (0..self.topology.bound()).filter(|part| self.nodes.at(*part) > 0)
+    }
+
+    fn add(&mut self, part: usize, by: i64, nodes: i64) {
+        let (sum, there) = (self.at(part), self.nodes.at(part));
+        let (sum_now, there_now) = (sum.wrapping_add(by), there + nodes);
+        if (there > 0 || there_now > 0) && (sum, there > 0) != (sum_now, there_now > 0) {
+            let levels = Arc::make_mut(&mut self.levels);
+            if there > 0
+                && let Some(parts) = levels.get_mut(&sum)
+            {
+                *parts -= 1;
+                if *parts == 0 {
+                    levels.remove(&sum);
+                }
+            }
+            if there_now > 0 {
+                *levels.entry(sum_now).or_default() += 1;
+            }
+        }
+        if nodes != 0 {
+            self.nodes.add(part, nodes);
+        }
+        if by != 0 {
+            self.by_part.add(part, by);
+            self.total = self.total.wrapping_add(by);
+        }
     }
 }
 
-/// What one node adds: the label's place, the part, and how much.
-type Share = SmallVec<[(usize, usize, i64); 2]>;
+/// What one node adds: the label's place, the part, how much, and itself.
+type Share = SmallVec<[(usize, usize, i64, i64); 2]>;
 
 #[derive(Clone, Debug, Default)]
 struct Tally {
+    number: u64,
     sums: Vec<Sums>,
     shares: HashMap<NodeId, Share, FixedState>,
     seen: u64,
@@ -97,11 +163,13 @@ struct Tally {
 
 impl Tally {
     fn new(count: &impl Count, snapshot: &Snapshot, topologies: &mut Topologies) -> Self {
-        let mut tally = Self { seen: snapshot.log().generation(), ..Self::default() };
+        let (seen, number) = (snapshot.log().generation(), topologies.number());
+        let (mut tally, lens) = (Self { seen, number, ..Self::default() }, count.lens(snapshot));
+        let mut look = |node: NodeView<'_>| tally.look(count, &lens, node, topologies);
         if count.only_with_terms() {
-            snapshot.nodes_with_terms().for_each(|node| tally.look(count, node.id(), snapshot, topologies));
+            snapshot.nodes_with_terms().for_each(&mut look);
         } else {
-            snapshot.nodes().iter().for_each(|&id| tally.look(count, id, snapshot, topologies));
+            snapshot.nodes().iter().for_each(|&id| look(snapshot.view(id)));
         }
         tally
     }
@@ -115,8 +183,8 @@ impl Tally {
     ) -> Option<()> {
         let generation = snapshot.log().generation();
         for sums in &mut self.sums {
-            let (topology, epoch) = topologies.get(&sums.key, snapshot);
-            if epoch != sums.epoch {
+            let topology = topologies.get(&sums.key, snapshot);
+            if topology.epoch() != sums.topology.epoch() {
                 return None;
             }
             sums.topology = topology;
@@ -134,40 +202,45 @@ impl Tally {
         }
         changed.sort_unstable();
         changed.dedup();
-        changed.into_iter().for_each(|id| self.look(count, id, snapshot, topologies));
+        let lens = count.lens(snapshot);
+        changed.into_iter().for_each(|id| self.look(count, &lens, snapshot.view(id), topologies));
         self.seen = generation;
         Some(())
     }
 
     /// Counts one node anew.
-    fn look(&mut self, count: &impl Count, id: NodeId, snapshot: &Snapshot, topologies: &mut Topologies) {
-        let mut share = Share::new();
-        for pod in snapshot.pods_of(id) {
-            count.tell(pod, &mut |key, by| {
-                let place = self.place(key, snapshot, topologies);
-                let Some(part) = self.sums[place].topology.of(id) else { return };
-                match share.iter_mut().find(|(of, at, _)| (*of, *at) == (place, part)) {
-                    Some((.., sum)) => *sum = sum.wrapping_add(by),
-                    None => share.push((place, part, by)),
-                }
-            });
+    fn look<C: Count>(&mut self, count: &C, lens: &C::Lens, node: NodeView<'_>, topologies: &mut Topologies) {
+        let (id, mut share) = (node.id(), Share::new());
+        let mut add = |key: &str, by, nodes| {
+            let place = self.place(key, node.snapshot(), topologies);
+            let Some(part) = self.sums[place].topology.of(id) else { return };
+            match share.iter_mut().find(|(of, at, ..)| (*of, *at) == (place, part)) {
+                Some((.., sum, count)) => (*sum, *count) = (i64::wrapping_add(*sum, by), *count + nodes),
+                None => share.push((place, part, by, nodes)),
+            }
+        };
+        if count.sees(lens, node) {
+            if let Some(key) = count.nodes_by() {
+                add(key, 0, 1);
+            }
+            node.snapshot().pods_of(id).for_each(|pod| count.tell(pod, &mut |key, by| add(key, by, 0)));
         }
         let before = match share.is_empty() {
             true => self.shares.remove(&id),
             false => self.shares.insert(id, share.clone()),
         };
-        for (place, part, by) in before.into_iter().flatten() {
-            self.sums[place].add(part, by.wrapping_neg());
+        for (place, part, by, nodes) in before.into_iter().flatten() {
+            self.sums[place].add(part, by.wrapping_neg(), -nodes);
         }
-        for (place, part, by) in share {
-            self.sums[place].add(part, by);
+        for (place, part, by, nodes) in share {
+            self.sums[place].add(part, by, nodes);
         }
     }
 
     fn place(&mut self, key: &str, snapshot: &Snapshot, topologies: &mut Topologies) -> usize {
         self.sums.iter().position(|sums| *sums.key == *key).unwrap_or_else(|| {
-            let (topology, epoch) = topologies.get(key, snapshot);
-            self.sums.push(Sums { epoch, ..Sums::none(key, topology) });
+            let topology = topologies.get(key, snapshot);
+            self.sums.push(Sums { tally: self.number, ..Sums::none(key, topology) });
             self.sums.len() - 1
         })
     }
@@ -176,25 +249,29 @@ impl Tally {
 #[derive(Debug, Default)]
 struct Topologies {
     by_key: HashMap<Arc<str>, Followed, FixedState>,
-    epochs: u64,
+    numbers: u64,
 }
 
 impl Topologies {
-    fn get(&mut self, key: &str, snapshot: &Snapshot) -> (Arc<Topology>, u64) {
-        if let Some(followed) = self.by_key.get_mut(key)
-            && let Some(topology) = followed.catch_up(snapshot, key)
+    /// One that nothing has yet.
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn get(&mut self, key: &str, snapshot: &Snapshot) -> Arc<Topology> {
+        if let Some(topology) = self.by_key.get_mut(key).and_then(|followed| followed.catch_up(snapshot, key))
         {
-            return (topology, followed.epoch);
+            return topology;
         }
         if self.by_key.len() >= MOST_TOPOLOGIES {
             // Those who use one notice by its epoch.
             self.by_key.clear();
         }
-        self.epochs += 1;
-        let mut followed = Followed::new(snapshot, key, self.epochs);
+        let mut followed = Followed::new(snapshot, key, self.number());
         let topology = followed.catch_up(snapshot, key).unwrap_or_default();
         self.by_key.insert(key.into(), followed);
-        (topology, self.epochs)
+        topology
     }
 }
 
@@ -274,14 +351,12 @@ impl Snapshot {
 
     /// The parts that a label of nodes makes.
     pub(crate) fn topology(&self, key: &str) -> Arc<Topology> {
-        self.tallies.0.lock().topologies.get(key, self).0
+        self.tallies.0.lock().topologies.get(key, self)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -293,11 +368,16 @@ mod tests {
     struct OfApp(&'static str);
 
     impl Count for OfApp {
+        type Lens = ();
+        fn lens(&self, _: &Snapshot) {}
         fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
             if !pod.terminating && pod.labels.get("app").is_some_and(|app| app == self.0) {
                 tell("zone", 1);
                 tell(EACH_NODE, 2);
             }
+        }
+        fn nodes_by(&self) -> Option<&str> {
+            Some("zone")
         }
     }
 
@@ -306,13 +386,20 @@ mod tests {
         let mut counted = BTreeMap::new();
         for sums in snapshot.tally(&OfApp(app)) {
             for &id in snapshot.nodes() {
-                let Some(part) = sums.topology.of(id).filter(|part| sums.at(*part) != 0) else { continue };
+                let Some(part) = sums.topology.of(id) else { continue };
+                assert!(&*sums.key != "zone" || sums.parts().any(|other| other == part));
+                if sums.at(part) == 0 {
+                    continue;
+                }
                 let node = snapshot.view(id);
                 let value = if &*sums.key == EACH_NODE { Some(node.name()) } else { node.label(&sums.key) };
                 counted.insert((sums.key.clone(), value.unwrap_or_default().to_owned()), sums.at(part));
             }
             let all: i64 = (0..sums.topology.bound()).map(|part| sums.at(part)).sum();
             assert_eq!(all, sums.total);
+            let mut levels = BTreeMap::new();
+            sums.parts().for_each(|part| *levels.entry(sums.at(part)).or_default() += 1);
+            assert_eq!(sums.levels(), &levels);
         }
         counted
     }
@@ -354,6 +441,8 @@ mod tests {
         #[derive(Clone, PartialEq, Eq, Hash)]
         struct Nothing(usize);
         impl Count for Nothing {
+            type Lens = ();
+            fn lens(&self, _: &Snapshot) {}
             fn tell(&self, _: &PlacedPod, _: &mut dyn FnMut(&str, i64)) {}
         }
         let snapshot = Snapshot::default();

@@ -20,6 +20,10 @@ pub struct Topology {
     parts: HashMap<u32, u32, FixedState>,
     /// By part: the number of the label's value, and how many nodes are there.
     members: Vec<(u32, u32)>,
+    /// How many parts have more than one node.
+    shared: usize,
+    /// Changes when parts are numbered anew.
+    epoch: u64,
 }
 
 impl Topology {
@@ -32,6 +36,16 @@ impl Topology {
     /// Parts have numbers below this.
     pub fn bound(&self) -> usize {
         self.members.len()
+    }
+
+    /// Whether no two nodes are in one part.
+    pub(crate) fn parts_nodes(&self) -> bool {
+        self.shared == 0
+    }
+
+    /// A number that no other numbering of parts has.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// The value of the label in a part, as a number of the snapshot's interner.
@@ -53,7 +67,9 @@ impl Topology {
         let before = std::mem::replace(&mut self.of_row[row], part);
         for (part, by) in [(before, -1), (part, 1)] {
             if let Some((_, members)) = self.members.get_mut(part as usize) {
-                *members = members.saturating_add_signed(by);
+                let before = std::mem::replace(members, members.saturating_add_signed(by));
+                self.shared += usize::from((before, by) == (1, 1));
+                self.shared -= usize::from((before, by) == (2, -1));
             }
         }
         if let Some((value, 0)) = self.members.get(before as usize) {
@@ -73,17 +89,15 @@ impl Topology {
 pub(super) struct Followed {
     topology: Arc<Topology>,
     seen: u64,
-    /// Changes when parts are numbered anew.
-    pub(super) epoch: u64,
 }
 
 impl Followed {
     pub(super) fn new(snapshot: &Snapshot, key: &str, epoch: u64) -> Self {
-        let mut topology = Topology::default();
+        let mut topology = Topology { epoch, ..Topology::default() };
         for &id in snapshot.nodes() {
             topology.set(id.row(), value(snapshot, key, id));
         }
-        Self { topology: Arc::new(topology), seen: snapshot.log().generation(), epoch }
+        Self { topology: Arc::new(topology), seen: snapshot.log().generation() }
     }
 
     /// The topology as it is now. `None`: it is to be made anew.

@@ -181,16 +181,29 @@ impl<'a> NodeView<'a> {
     }
 }
 
-/// Some nodes of a snapshot, in order.
+/// Some nodes of a snapshot, in order. Each may stand for others that are like it.
 #[derive(Clone, Copy)]
 pub struct NodeSet<'a> {
     snapshot: &'a Snapshot,
     ids: &'a [NodeId],
+    counts: Option<&'a [usize]>,
 }
 
 impl<'a> NodeSet<'a> {
     pub(crate) fn new(snapshot: &'a Snapshot, ids: &'a [NodeId]) -> Self {
-        Self { snapshot, ids }
+        Self { snapshot, ids, counts: None }
+    }
+
+    /// Nodes that each stand for so many.
+    pub(crate) fn standing(snapshot: &'a Snapshot, ids: &'a [NodeId], counts: &'a [usize]) -> Self {
+        Self { snapshot, ids, counts: Some(counts) }
+    }
+
+    /// Their numbers, and how many nodes each stands for.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (NodeId, usize)> + use<'a> {
+        let counts = self.counts;
+        let count = move |place: usize| counts.map_or(1, |counts| counts[place]);
+        self.ids.iter().enumerate().map(move |(place, id)| (*id, count(place)))
     }
 
     /// The snapshot they belong to.

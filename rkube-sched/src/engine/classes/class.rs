@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     bits::Bits,
+    groups::Groups,
     plan::{Localities, Plan},
     scale::{Scale, weighted},
     tournament::{Best, OUT, Tournament},
@@ -13,8 +14,11 @@ use super::{
 use crate::{
     engine::Candidates,
     framework::{Filter, Profile, Score, Weighted},
-    snapshot::{Dirty, NodeId, NodeSet, NodeView, PodInfo, Snapshot},
+    snapshot::{Dirty, Facet, NodeId, NodeSet, NodeView, Origin, PodInfo, Snapshot},
 };
+
+/// How many questions a class remembers the groups of.
+const MOST_GROUPINGS: usize = 8;
 
 /// Pods of one profile with equal content, and what the local plugins say of each node for them.
 #[derive(Debug)]
@@ -40,6 +44,10 @@ pub(super) struct Class {
     scales: Vec<Scale>,
     /// The totals of feasible nodes.
     totals: Tournament,
+    /// How often all totals were counted.
+    counted: u64,
+    /// The feasible nodes by what they are to the questions asked lately, the last one first.
+    groupings: Vec<Groups>,
 }
 
 /// Whether all filters let a node pass; `None` if one fails.
@@ -136,6 +144,8 @@ impl Class {
             finals,
             scales,
             totals: Tournament::default(),
+            counted: 0,
+            groupings: Vec::new(),
             plan: Arc::new(plan),
         };
         class.count_anew();
@@ -143,6 +153,7 @@ impl Class {
     }
 
     fn count_anew(&mut self) {
+        self.counted += 1;
         let mut totals = vec![OUT; self.finals.len()];
         for id in self.feasible.ids() {
             totals[id.row()] = self.total(id.row());
@@ -272,6 +283,41 @@ impl Class {
         }
         nodes.iter().for_each(|id| self.show(id.row(), feasible));
         self.settle(nodes.iter().copied())
+    }
+
+    /// A number that grows whenever all totals are counted anew.
+    pub(super) fn counted(&self) -> u64 {
+        self.counted
+    }
+
+    /// The totals of all nodes, by row.
+    pub(super) fn scores(&self) -> &[i32] {
+        self.totals.scores()
+    }
+
+    /// Whether the totals of some feasible nodes stay what they are if the others are not feasible.
+    pub(super) fn is_even(&self) -> bool {
+        self.scales.iter().all(Scale::is_even)
+    }
+
+    /// Takes out the groups of a question, up to date; `None`: there are too many.
+    pub(super) fn take_groups(&mut self, facets: &[Facet], snapshot: &Snapshot) -> Option<Groups> {
+        let origins: Vec<Origin> = facets.iter().map(Facet::origin).collect();
+        let place = self.groupings.iter().position(|groups| groups.is_of(&origins));
+        let mut groups = match place {
+            Some(place) => self.groupings.remove(place),
+            None => Groups::new(origins, facets, self, snapshot),
+        };
+        if groups.catch_up(facets, self, snapshot).is_none() {
+            self.put_back(groups);
+            return None;
+        }
+        Some(groups)
+    }
+
+    pub(super) fn put_back(&mut self, groups: Groups) {
+        self.groupings.insert(0, groups);
+        self.groupings.truncate(MOST_GROUPINGS);
     }
 
     /// How many nodes are feasible.

@@ -4,12 +4,13 @@
 //! of them and how many there are. It catches up with the snapshot by the log of changed nodes, asking
 //! the plugins about those nodes only, through the same methods that the plain engine calls for all
 //! nodes; so a decision costs about the same on a hundred nodes and on a hundred thousand. Plugins that
-//! are not local (see [`Locality`](crate::framework::Locality)) are asked for every pod, of the nodes
-//! that the class left over. Whatever a class cannot settle (no node fits, a plugin fails, room is held
+//! are not local (see [`Locality`](crate::framework::Locality)) are asked for every pod: of one node of each
+//! group that they cannot tell apart, or else of all nodes that the class left over. Whatever a class cannot settle (no node fits, a plugin fails, room is held
 //! for the pod) is left to [`Engine::decide`](super::Engine::decide).
 
 mod bits;
 mod class;
+mod groups;
 mod plan;
 mod quick;
 mod scale;
@@ -62,6 +63,7 @@ pub struct Classes {
     clock: u64,
     hits: u64,
     made: u64,
+    grouped: u64,
 }
 
 impl Classes {
@@ -83,6 +85,11 @@ impl Classes {
     /// How many were made, or made anew.
     pub fn made(&self) -> u64 {
         self.made
+    }
+
+    /// How many decisions they have settled by groups of nodes.
+    pub fn grouped(&self) -> u64 {
+        self.grouped
     }
 
     /// Takes out the class of a pod, up to date. `None`: there is none, and none is worth making.

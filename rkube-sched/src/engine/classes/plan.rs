@@ -141,6 +141,18 @@ impl Plan {
         Some(())
     }
 
+    /// Whether any plugin is asked for every pod.
+    pub(super) fn asks_others(&self) -> bool {
+        !self.other_filters.is_empty() || !self.other_scores.is_empty()
+    }
+
+    /// The plugins that are asked for every pod, each once.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
+        let filtering = |part: &&Part| self.other_filters.iter().any(|other| other.name() == part.name());
+        let scores = self.other_scores.iter().filter(move |part| !filtering(part));
+        self.other_filters.iter().chain(scores).map(|part| &part.plugin)
+    }
+
     /// Whether an earlier plan says the same of nodes that have not changed since.
     pub(super) fn follows(&self, before: &Self) -> bool {
         let same = |plugin: &Arc<dyn Plugin>| plugin.same_state(&before.state, &self.state);

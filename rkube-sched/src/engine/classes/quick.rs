@@ -7,10 +7,14 @@ use std::{
 
 use smallvec::SmallVec;
 
-use super::{Classes, class::Class};
+use super::{
+    Classes,
+    class::Class,
+    groups::{Groups, Offer},
+};
 use crate::{
     engine::{Candidates, Decision, Engine, Outcome, Placement, Prepared},
-    framework::{CycleState, Filter, Profile, Weighted},
+    framework::{CycleState, Filter, Normalization, Part, Profile, Weighted},
     snapshot::{NodeId, NodeSet, PodInfo},
 };
 
@@ -43,7 +47,7 @@ impl Engine<'_> {
         }
         // Out of the table while it is at work: a panic leaves nothing half done behind.
         let mut class = classes.take(self.snapshot, pod, profile)?;
-        let outcome = self.by_class(&mut class, pod);
+        let outcome = self.by_class(&mut class, pod, &mut classes.grouped);
         if !matches!(outcome, Err(Pass::Broken)) {
             classes.put_back(class, self.snapshot.rows());
         }
@@ -51,13 +55,20 @@ impl Engine<'_> {
         outcome.ok()
     }
 
-    fn by_class(&self, class: &mut Class, pod: &PodInfo) -> Result<Outcome, Pass> {
+    fn by_class(&self, class: &mut Class, pod: &PodInfo, grouped: &mut u64) -> Result<Outcome, Pass> {
         if class.count() == 0 {
             return Err(Pass::Plain);
         }
         let mut state = class.plan.state.clone();
         let skipped = self.pre_filter_others(class, pod, &mut state)?;
         let crowded = self.crowded(class, pod, &state, &skipped);
+        if crowded.is_empty()
+            && class.plan.asks_others()
+            && let Some(decision) = self.among_groups(class, pod, &mut state, &skipped)?
+        {
+            *grouped += 1;
+            return Ok(Outcome { decision, state });
+        }
         class.set_feasible(&crowded, false).ok_or(Pass::Broken)?;
         let decision = self.among_feasible(class, pod, &mut state, &skipped);
         class.set_feasible(&crowded, true).ok_or(Pass::Broken)?;
@@ -125,7 +136,7 @@ impl Engine<'_> {
         let scores = match ids.len() {
             // The only one is not scored.
             1 => SmallVec::new(),
-            _ => self.pre_score_others(class, pod, state, &ids)?,
+            _ => self.pre_score_others(class, pod, state, NodeSet::new(self.snapshot, &ids))?,
         };
         if scores.is_empty() && ids.len() == class.count() {
             return self.best_of(class);
@@ -139,18 +150,90 @@ impl Engine<'_> {
         Ok(self.choose(&ids, totals))
     }
 
+    /// The choice by groups of nodes that the plugins which are not local cannot tell apart. `None`: one of
+    /// them may tell any node from any other, or they tell too many apart.
+    fn among_groups(
+        &self,
+        class: &mut Class,
+        pod: &PodInfo,
+        state: &mut CycleState,
+        skipped: &Names,
+    ) -> Result<Option<Decision>, Pass> {
+        let free = |part: &Part| {
+            part.score.as_ref().is_some_and(|score| score.plugin.normalization() == Normalization::Free)
+        };
+        if class.plan.other_scores.iter().any(free) {
+            return Ok(None);
+        }
+        let mut facets = Vec::new();
+        for plugin in class.plan.others() {
+            let Some(more) = plugin.facets(state, pod, self.snapshot) else { return Ok(None) };
+            facets.extend(more);
+        }
+        let Some(groups) = class.take_groups(&facets, self.snapshot) else { return Ok(None) };
+        let decision = self.best_offer(class, &groups, pod, state, skipped);
+        class.put_back(groups);
+        decision
+    }
+
+    fn best_offer(
+        &self,
+        class: &Class,
+        groups: &Groups,
+        pod: &PodInfo,
+        state: &mut CycleState,
+        skipped: &Names,
+    ) -> Result<Option<Decision>, Pass> {
+        let mut offers: Vec<Offer> = groups.offers().collect();
+        let speaks = |filter: &&Arc<dyn Filter>| !skipped.contains(&filter.name());
+        let filters = class.plan.other_filters.iter().filter_map(|part| part.filter.as_ref());
+        for filter in filters.filter(speaks) {
+            let mut failed = false;
+            offers.retain(|offer| {
+                let status = filter.filter(state, pod, self.snapshot.view(offer.node));
+                failed |= !status.is_success() && !status.is_rejected();
+                status.is_success()
+            });
+            if failed {
+                return Err(Pass::Plain);
+            }
+        }
+        let feasible = offers.iter().map(|offer| offer.members).sum();
+        match feasible {
+            0 => return Err(Pass::Plain),
+            // The only one is not scored.
+            1 => return Ok(Some(Decision::Place(Placement { node: offers[0].node, feasible, score: 0 }))),
+            _ if feasible < class.count() && !class.is_even() => return Ok(None),
+            _ => {}
+        }
+        let ids: Vec<NodeId> = offers.iter().map(|offer| offer.node).collect();
+        let counts: Vec<usize> = offers.iter().map(|offer| offer.members).collect();
+        let set = NodeSet::standing(self.snapshot, &ids, &counts);
+        let mut totals: Vec<i64> = offers.iter().map(|offer| offer.best.into()).collect();
+        for score in self.pre_score_others(class, pod, state, set)? {
+            self.add_score(score, pod, state, set, &mut totals).map_err(|_| Pass::Plain)?;
+        }
+        let best = totals.iter().copied().max().unwrap_or(0);
+        let mut places = totals.iter();
+        offers.retain(|_| places.next() == Some(&best));
+        let ties = groups.ties(&offers);
+        let place = if ties > 1 { self.rng.below(ties as usize) as u32 } else { 0 };
+        let node = groups.pick(&offers, place, class).ok_or(Pass::Broken)?;
+        Ok(Some(Decision::Place(Placement { node, feasible, score: best })))
+    }
+
     /// Runs PreScore of the plugins that are not local; gives those that do not skip.
     fn pre_score_others<'c>(
         &self,
         class: &'c Class,
         pod: &PodInfo,
         state: &mut CycleState,
-        ids: &[NodeId],
+        nodes: NodeSet<'_>,
     ) -> Result<SmallVec<[&'c Weighted; 4]>, Pass> {
         let mut scores = SmallVec::new();
         for part in &class.plan.other_scores {
             if let Some(plugin) = &part.pre_score {
-                let status = plugin.pre_score(state, pod, NodeSet::new(self.snapshot, ids));
+                let status = plugin.pre_score(state, pod, nodes);
                 if status.is_skip() {
                     continue;
                 }

@@ -73,6 +73,11 @@ impl Scale {
         self.worth[usize::from(self.of[row])]
     }
 
+    /// Whether all feasible rows have the same raw score.
+    pub(super) fn is_even(&self) -> bool {
+        self.counts.values().filter(|count| **count > 0).count() < 2
+    }
+
     /// Normalizes anew if a raw score has appeared or disappeared. True: rows that have not changed count
     /// for something else now.
     pub(super) fn refresh(&mut self, plugin: &Weighted, state: &CycleState, pod: &PodInfo) -> Option<bool> {

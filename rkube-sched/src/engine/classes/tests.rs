@@ -12,7 +12,7 @@ use crate::{
     },
     queue::Nominator,
     snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
-    testing::{as_node, pod},
+    testing::{as_node, labelled, pod},
 };
 
 /// A plugin from outside, local or not: full nodes are refused, emptier ones score higher.
@@ -224,4 +224,110 @@ fn a_class_that_counts_images_begins_anew_only_when_they_change() {
     assert_eq!(decide(&snapshot), 2, "a node has got the image: it has spread further");
     set_node(&mut snapshot, 9, 1, 2, 0, false);
     assert_eq!(decide(&snapshot), 3, "one node more is there to spread to");
+}
+
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
+/// A pod of one of two applications that seeks, shuns or spreads.
+fn sociable(kind: u8, name: &str) -> PodInfo {
+    let app = ["a", "b"][usize::from(kind / 8 % 2)];
+    let of_app = json!({"matchLabels": {"app": app}});
+    let term = |key: &str| json!({"topologyKey": key, "labelSelector": of_app});
+    let liked = |key: &str| json!([{"weight": 3, "podAffinityTerm": term(key)}]);
+    let spread = |key: &str, action: &str, skew: u8| json!({"topologyKey": key, "whenUnsatisfiable": action, "maxSkew": skew, "labelSelector": of_app});
+    let (hard, soft) = ("DoNotSchedule", "ScheduleAnyway");
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+    let mut spec = match kind % 8 {
+        0 => json!({}),
+        1 => json!({"topologySpreadConstraints": [spread("zone", hard, 1)]}),
+        2 => json!({"topologySpreadConstraints": [spread("zone", soft, 1), spread(HOSTNAME, soft, 3)]}),
+        3 => json!({"topologySpreadConstraints": [spread("zone", hard, 2), spread(HOSTNAME, hard, 1)]}),
+        4 => json!({"affinity": {"podAntiAffinity": {required: [term(HOSTNAME)]}}}),
+        5 => json!({"affinity": {"podAffinity": {required: [term("zone")], preferred: liked(HOSTNAME)}}}),
+        6 => json!({"affinity": {"podAntiAffinity": {preferred: liked("zone")}}}),
+        _ => json!({
+            "affinity": {"podAffinity": {preferred: liked(HOSTNAME)}}, "nodeSelector": {"zone": "1"},
+            "topologySpreadConstraints": [spread("rack", soft, 1)]
+        }),
+    };
+    spec["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]);
+    labelled(name, json!({"app": app}), spec)
+}
+
+fn set_placed_node(snapshot: &mut Snapshot, node: u8, choice: u8) {
+    let name = format!("n{node}");
+    let mut labels =
+        json!({HOSTNAME: name, "zone": (choice % 3).to_string(), "rack": (node / 4).to_string()});
+    match choice % 16 {
+        13 => labels = json!({"zone": "1"}),
+        14 => labels = json!({HOSTNAME: name}),
+        15 => labels["rack"] = json!(""),
+        _ => {}
+    }
+    let taints = match choice % 5 {
+        0 => json!([{"key": "k", "effect": "PreferNoSchedule"}]),
+        _ => json!([]),
+    };
+    snapshot.set_node(as_node(json!({
+        "metadata": {"name": name, "labels": labels}, "spec": {"taints": taints},
+        "status": {"allocatable": {"cpu": (2 + choice % 4).to_string(), "memory": "16Gi", "pods": "6"}}
+    })));
+}
+
+proptest! {
+    /// What happens: a node comes or changes, a pod goes, or pods come.
+    #[test]
+    fn groups_of_nodes_decide_as_all_nodes_do(
+        nodes in prop::collection::vec(any::<u8>(), 1..150),
+        kinds in any::<[u8; 4]>(),
+        steps in prop::collection::vec((0..12u8, any::<u8>(), any::<u8>()), 0..60),
+        seed in 0..1000u64,
+    ) {
+        let (profiles, nominator) = (profiles(None), Nominator::default());
+        let (mut snapshot, mut classes, mut count) = (Snapshot::default(), Classes::default(), 0_u64);
+        for (node, choice) in nodes.iter().enumerate() {
+            set_placed_node(&mut snapshot, node as u8, *choice);
+        }
+        for (what, one, other) in steps {
+            match what {
+                0 => set_placed_node(&mut snapshot, one % 150, other),
+                1 => drop(snapshot.remove_pod(&format!("uid-p{}", u64::from(one) % count.max(1)))),
+                _ => {
+                    let pod = Arc::new(sociable(kinds[usize::from(one % 4)], &format!("p{count}")));
+                    count += 1;
+                    let engine = |rng| Engine { snapshot: &snapshot, nominator: &nominator, rng };
+                    let (left, right) = (Rng::seeded(seed + count), Rng::seeded(seed + count));
+                    let profile = profiles.of(&pod).unwrap();
+                    let plain = engine(&left).decide(&pod, profile).decision;
+                    let quick = engine(&right).decide_in(&mut classes, &pod, profile).decision;
+                    prop_assert_eq!(format!("{plain:?}"), format!("{quick:?}"));
+                    if let Decision::Place(placement) = quick {
+                        let node = snapshot.view(placement.node).name().to_owned();
+                        snapshot.assume(PlacedPod::from(&*pod), &node);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn sociable_pods_are_decided_by_groups() {
+    let (profiles, nominator, rng) = (profiles(None), Nominator::default(), Rng::seeded(1));
+    for kind in 1..7 {
+        let (mut snapshot, mut classes) = (Snapshot::default(), Classes::default());
+        // Without taints that some dislike, without labels that are missing.
+        (0..250).for_each(|node| set_placed_node(&mut snapshot, node, [1, 2, 3][usize::from(node % 3)]));
+        for index in 0..100 {
+            let pod = Arc::new(sociable(kind, &format!("p{index}")));
+            let engine = Engine { snapshot: &snapshot, nominator: &nominator, rng: &rng };
+            let decided = engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap()).decision;
+            let Decision::Place(placement) = decided else { panic!("{decided:?}") };
+            let node = snapshot.view(placement.node).name().to_owned();
+            snapshot.assume(PlacedPod::from(&*pod), &node);
+        }
+        // The first one has no class, and nobody to look for; what it is changes what others are to it.
+        assert!(classes.grouped() >= 98, "{kind}: {classes:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The best of many scores, how many have it, and any one of those, kept while single scores change.
 
+use std::{cmp::Ordering, ops::Range};
+
 /// The score of a row that does not take part.
 pub(super) const OUT: i32 = i32::MIN;
 /// How many entries one entry of the next level stands for: a block fits a few cache lines.
@@ -12,15 +14,109 @@ pub(super) struct Best {
     pub(super) ties: u32,
 }
 
-const NONE: Best = Best { score: OUT, ties: 0 };
+pub(super) const NONE: Best = Best { score: OUT, ties: 0 };
 
-/// A tree of blocks over rows of scores. Changing one score costs one block a level, drawing one of the
-/// best likewise.
+const fn one(score: i32) -> Best {
+    Best { score, ties: if score == OUT { 0 } else { 1 } }
+}
+
+/// The better of two, or both together.
+fn both(one: Best, other: Best) -> Best {
+    match one.score.cmp(&other.score) {
+        Ordering::Greater => one,
+        Ordering::Less => other,
+        Ordering::Equal => Best { score: one.score, ties: one.ties + other.ties },
+    }
+}
+
+fn best_of(bests: impl Iterator<Item = Best>) -> Best {
+    bests.fold(NONE, both)
+}
+
+/// A tree of blocks over rows, whose scores somebody else keeps. Changing one score costs one block a level,
+/// drawing one of the best likewise.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tree {
+    /// The bests of blocks of rows, of blocks of those, and so on; the last level has one entry.
+    levels: Vec<Vec<Best>>,
+}
+
+/// The entries that one entry of the next level stands for.
+fn block<T>(entries: &[T], index: usize) -> &[T] {
+    let start = (index * WIDTH).min(entries.len());
+    &entries[start..(start + WIDTH).min(entries.len())]
+}
+
+impl Tree {
+    /// No row takes part.
+    pub(super) fn new(rows: usize) -> Self {
+        let mut levels = vec![vec![NONE; rows.div_ceil(WIDTH)]];
+        while let Some(last) = levels.last().filter(|last| last.len() > 1) {
+            levels.push(vec![NONE; last.len().div_ceil(WIDTH)]);
+        }
+        Self { levels }
+    }
+
+    /// A row takes part; nothing else may be asked before [`Tree::finish`].
+    pub(super) fn add(&mut self, row: usize, score: i32) {
+        let entry = &mut self.levels[0][row / WIDTH];
+        *entry = both(*entry, one(score));
+    }
+
+    /// Takes in what was added.
+    pub(super) fn finish(&mut self) {
+        for level in 1..self.levels.len() {
+            let (below, above) = self.levels.split_at_mut(level);
+            for (index, entry) in above[0].iter_mut().enumerate() {
+                *entry = best_of(block(&below[level - 1], index).iter().copied());
+            }
+        }
+    }
+
+    /// The best score, and how many rows have it; none have it if no row takes part.
+    pub(super) fn best(&self) -> Best {
+        self.levels.last().and_then(|top| top.first()).copied().unwrap_or(NONE)
+    }
+
+    /// The score of a row has changed; `block` gives the best of the rows that it is among.
+    pub(super) fn update(&mut self, row: usize, best: impl FnOnce(Range<usize>) -> Best) {
+        let mut index = row / WIDTH;
+        let mut now = best(index * WIDTH..(index + 1) * WIDTH);
+        for level in 0..self.levels.len() {
+            if std::mem::replace(&mut self.levels[level][index], now) == now {
+                return;
+            }
+            index /= WIDTH;
+            now = best_of(block(&self.levels[level], index).iter().copied());
+        }
+    }
+}
+
+/// Among the rows of some trees that have the best score of their tree, the one at a place below their
+/// number, by row; `has` says whether a row is one of those.
+pub(super) fn pick(trees: &[&Tree], mut place: u32, has: impl Fn(usize) -> bool) -> Option<usize> {
+    let ties_at = |level: usize, index: usize| -> u32 {
+        let ties = |tree: &&Tree| {
+            let entry = tree.levels[level].get(index).copied().unwrap_or(NONE);
+            if entry.score == tree.best().score { entry.ties } else { 0 }
+        };
+        trees.iter().map(ties).sum()
+    };
+    let depth = trees.first()?.levels.len();
+    let mut index = 0;
+    for level in (0..depth.saturating_sub(1)).rev() {
+        let found = (index * WIDTH..(index + 1) * WIDTH)
+            .find(|entry| place.checked_sub(ties_at(level, *entry)).map(|rest| place = rest).is_none());
+        index = found?;
+    }
+    (index * WIDTH..(index + 1) * WIDTH).filter(|row| has(*row)).nth(place as usize)
+}
+
+/// A tree with the scores of its rows.
 #[derive(Debug, Default)]
 pub(super) struct Tournament {
     scores: Vec<i32>,
-    /// The bests of blocks of rows, of blocks of those, and so on; the last level has one entry.
-    levels: Vec<Vec<Best>>,
+    tree: Tree,
 }
 
 fn best_of_scores(block: &[i32]) -> Best {
@@ -31,25 +127,14 @@ fn best_of_scores(block: &[i32]) -> Best {
     Best { score, ties: block.iter().map(|other| u32::from(*other == score)).sum() }
 }
 
-fn best_of_bests(block: &[Best]) -> Best {
-    let score = block.iter().map(|best| best.score).max().unwrap_or(OUT);
-    let ties = block.iter().filter(|best| best.score == score).map(|best| best.ties).sum();
-    Best { score, ties }
-}
-
-/// The entries that one entry of the next level stands for.
-fn block<T>(entries: &[T], index: usize) -> &[T] {
-    let start = (index * WIDTH).min(entries.len());
-    &entries[start..(start + WIDTH).min(entries.len())]
-}
-
 impl Tournament {
     pub(super) fn new(scores: Vec<i32>) -> Self {
-        let mut levels = vec![scores.chunks(WIDTH).map(best_of_scores).collect::<Vec<_>>()];
-        while let Some(last) = levels.last().filter(|last| last.len() > 1) {
-            levels.push(last.chunks(WIDTH).map(best_of_bests).collect());
+        let mut tree = Tree::new(scores.len());
+        for (entry, block) in tree.levels[0].iter_mut().zip(scores.chunks(WIDTH)) {
+            *entry = best_of_scores(block);
         }
-        Self { scores, levels }
+        tree.finish();
+        Self { scores, tree }
     }
 
     /// Makes room for rows, which do not take part yet.
@@ -61,45 +146,29 @@ impl Tournament {
 
     /// The best score, and how many rows have it; none have it if no row takes part.
     pub(super) fn best(&self) -> Best {
-        self.levels.last().and_then(|top| top.first()).copied().unwrap_or(NONE)
+        self.tree.best()
     }
 
     pub(super) fn get(&self, row: usize) -> i32 {
         self.scores[row]
     }
 
+    /// The scores, by row.
+    pub(super) fn scores(&self) -> &[i32] {
+        &self.scores
+    }
+
     pub(super) fn set(&mut self, row: usize, score: i32) {
-        if std::mem::replace(&mut self.scores[row], score) == score {
-            return;
-        }
-        let mut index = row / WIDTH;
-        let mut now = best_of_scores(block(&self.scores, index));
-        for level in 0..self.levels.len() {
-            if std::mem::replace(&mut self.levels[level][index], now) == now {
-                return;
-            }
-            index /= WIDTH;
-            now = best_of_bests(block(&self.levels[level], index));
+        if std::mem::replace(&mut self.scores[row], score) != score {
+            self.tree.update(row, |rows| best_of_scores(block(&self.scores, rows.start / WIDTH)));
         }
     }
 
     /// Among the rows that have the best score, the one at a place below their number, by row.
-    pub(super) fn pick(&self, mut place: u32) -> Option<usize> {
+    pub(super) fn pick(&self, place: u32) -> Option<usize> {
         let best = self.best();
-        if place >= best.ties {
-            return None;
-        }
-        let mut index = 0;
-        for level in self.levels.iter().rev().skip(1) {
-            let found = block(level, index).iter().position(|entry| {
-                let ties = if entry.score == best.score { entry.ties } else { 0 };
-                place.checked_sub(ties).map(|rest| place = rest).is_none()
-            });
-            index = index * WIDTH + found?;
-        }
-        let rows = block(&self.scores, index).iter().enumerate();
-        let mut rows = rows.filter(|(_, score)| **score == best.score);
-        rows.nth(place as usize).map(|(row, _)| index * WIDTH + row)
+        let has = |row: usize| self.scores.get(row).is_some_and(|score| *score == best.score);
+        (place < best.ties).then(|| pick(&[&self.tree], place, has)).flatten()
     }
 }
 

@@ -1,6 +1,6 @@
 //! How many pods count in each part of the cluster.
 
-use crate::snapshot::{Count, NodeId, NodeView, Snapshot, Sums};
+use crate::snapshot::{Count, Facet, NodeId, NodeView, Snapshot, Sums};
 
 /// Counts before the cycle, and what a what-if run has moved since.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +36,11 @@ impl Counts {
         let part = sums.topology.of(node)?;
         let moved = self.moved.iter().filter(|(of, at, _)| (*of, *at) == (place, part));
         Some(sums.at(part) + moved.map(|(.., by)| by).sum::<i64>())
+    }
+
+    /// What a node is to them.
+    pub(super) fn facets(&self) -> impl Iterator<Item = Facet> {
+        self.sums.iter().map(Facet::of)
     }
 
     /// Whether anything counts in a part of the node's.

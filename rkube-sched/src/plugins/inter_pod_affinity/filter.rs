@@ -10,7 +10,7 @@ use crate::{
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
     matching::PodTerm,
     plugins::{Refuses, filter_all_by, filter_by},
-    snapshot::{Count, NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{Count, Facet, NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
 };
 
 type Labels = BTreeMap<String, String>;
@@ -27,6 +27,10 @@ impl Company {
 }
 
 impl Count for Company {
+    type Lens = ();
+
+    fn lens(&self, _: &Snapshot) {}
+
     fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
         if self.means(pod) {
             self.0.iter().for_each(|term| tell(term.topology_key(), 1));
@@ -39,6 +43,10 @@ impl Count for Company {
 struct Unwanted(Vec<PodTerm>);
 
 impl Count for Unwanted {
+    type Lens = ();
+
+    fn lens(&self, _: &Snapshot) {}
+
     fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
         let meant = self.0.iter().filter(|term| term.means(pod));
         meant.for_each(|term| tell(term.topology_key(), 1));
@@ -54,6 +62,10 @@ struct Unwelcome {
 }
 
 impl Count for Unwelcome {
+    type Lens = ();
+
+    fn lens(&self, _: &Snapshot) {}
+
     fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
         let terms = pod.terms.iter().flat_map(|terms| &terms.required_anti_affinity);
         let means =
@@ -151,6 +163,12 @@ impl FilterState {
         incoming.unwanted.tell(moved, &mut |key, count| self.unwanted.shift(key, node, by * count));
         incoming.unwelcome.tell(moved, &mut |key, count| self.unwelcome.shift(key, node, by * count));
     }
+}
+
+/// What a node is to the demands that PreFilter has found.
+pub(super) fn facets(state: &CycleState) -> impl Iterator<Item = Facet> {
+    let state = state.read::<FilterState>().into_iter();
+    state.flat_map(|state| [&state.company, &state.unwanted, &state.unwelcome]).flat_map(Counts::facets)
 }
 
 impl PreFilter for InterPodAffinity {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::InterPodAffinity;
 use crate::{
-    framework::{CycleState, MAX_NODE_SCORE, PreScore, Score, Status},
+    framework::{CycleState, MAX_NODE_SCORE, Normalization, PreScore, Score, Status},
     matching::{PodTerm, PodTerms},
-    snapshot::{Count, NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Sums},
+    snapshot::{Count, Facet, NodeId, NodeSet, NodeView, PlacedPod, PodInfo, Snapshot, Sums},
 };
 
 type Labels = BTreeMap<String, String>;
@@ -35,6 +35,10 @@ fn preferences(terms: &PodTerms) -> impl Iterator<Item = (&PodTerm, i64)> {
 }
 
 impl Count for Worth {
+    type Lens = ();
+
+    fn lens(&self, _: &Snapshot) {}
+
     fn tell(&self, pod: &PlacedPod, tell: &mut dyn FnMut(&str, i64)) {
         let meant = self.wishes.iter().filter(|(term, _)| term.means(pod));
         meant.for_each(|(term, worth)| tell(term.topology_key(), *worth));
@@ -79,17 +83,38 @@ impl InterPodAffinity {
     }
 }
 
+impl InterPodAffinity {
+    /// How much each part of the cluster is liked; `None`: all the same.
+    fn liked(&self, pod: &PodInfo, snapshot: &Snapshot) -> Option<Liked> {
+        let worth = self.worth(pod)?;
+        if worth.only_with_terms() && snapshot.nodes_with_terms().next().is_none() {
+            return None;
+        }
+        let liked = snapshot.tally(&worth);
+        (!liked.is_empty()).then_some(Liked(liked))
+    }
+
+    /// What a node is to the wishes.
+    pub(super) fn liked_facets(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Vec<Facet> {
+        let Some(liked) = self.liked(pod, snapshot) else { return Vec::new() };
+        let facets = liked.0.iter().map(Facet::of).collect();
+        state.write(liked);
+        facets
+    }
+}
+
 impl PreScore for InterPodAffinity {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: NodeSet<'_>) -> Status {
-        let Some(worth) = self.worth(pod) else { return Status::skip() };
-        if worth.only_with_terms() && nodes.snapshot().nodes_with_terms().next().is_none() {
-            return Status::skip();
+        if state.read::<Liked>().is_some() {
+            return Status::success();
         }
-        let liked = nodes.snapshot().tally(&worth);
-        if liked.is_empty() {
-            return Status::skip();
-        }
-        state.write(Liked(liked));
+        let Some(liked) = self.liked(pod, nodes.snapshot()) else { return Status::skip() };
+        state.write(liked);
         Status::success()
     }
 }
@@ -106,6 +131,10 @@ impl Score for InterPodAffinity {
             }
         }
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::ByValue
     }
 
     /// Stretches the scores from 0 to 100; if all are alike, that says nothing, and all get 0.

@@ -1,55 +1,19 @@
 //! Hard constraints.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{
-    HARD, NO_LABEL, PodTopologySpread, REFUSED,
-    constraint::{ABSENT, Compiled},
-};
+use super::{HARD, NO_LABEL, PodTopologySpread, REFUSED, constraint::Compiled};
 use crate::{
     engine::Candidates,
     framework::{CycleState, Filter, PreFilter, PreFilterExtensions, PreFiltered, Status},
     plugins::{Refuses, filter_all_by, filter_by},
-    snapshot::{NodeId, NodeView, PlacedPod, PodInfo, Snapshot},
+    snapshot::{Facet, NodeId, NodeView, PlacedPod, PodInfo, Snapshot, Sums},
 };
-
-/// How many pods count in each domain of a constraint.
-#[derive(Clone, Debug, Default)]
-struct Domains {
-    /// By domain; [`ABSENT`] for one that no node counts for.
-    counts: Vec<i64>,
-    /// How many there are.
-    number: usize,
-    /// The two domains with the fewest pods, fewest first.
-    least: [Option<(usize, i64)>; 2],
-}
-
-impl Domains {
-    fn new(counts: Vec<i64>) -> Self {
-        let mut least: [Option<(usize, i64)>; 2] = [None, None];
-        let mut number = 0;
-        for (domain, &count) in counts.iter().enumerate().filter(|(_, count)| **count != ABSENT) {
-            number += 1;
-            let fewer = |other: Option<(usize, i64)>| other.is_none_or(|(_, least)| count < least);
-            if fewer(least[0]) {
-                least = [Some((domain, count)), least[0]];
-            } else if fewer(least[1]) {
-                least[1] = Some((domain, count));
-            }
-        }
-        Self { counts, number, least }
-    }
-
-    fn present(&self) -> impl Iterator<Item = usize> {
-        self.counts.iter().enumerate().filter(|(_, count)| **count != ABSENT).map(|(domain, _)| domain)
-    }
-}
 
 /// The counts before the cycle, and what a what-if run has moved since.
 #[derive(Clone)]
 struct FilterState {
     compiled: Arc<Compiled>,
-    domains: Arc<[Domains]>,
     /// Whether the pod itself counts, by constraint.
     counts_itself: Arc<[bool]>,
     /// By constraint and domain.
@@ -59,22 +23,10 @@ struct FilterState {
 }
 
 impl FilterState {
-    fn new(compiled: Compiled, pod: &PodInfo, snapshot: &Snapshot) -> Self {
-        let mut counts = compiled.no_domains();
-        let nodes = snapshot.nodes().iter().filter(|id| compiled.has_all_domains(**id));
-        for &id in nodes {
-            for (index, counts) in counts.iter_mut().enumerate() {
-                if compiled.includes(index, snapshot.view(id), pod)
-                    && let Some(domain) = compiled.domain(index, id)
-                {
-                    counts[domain] = counts[domain].max(0) + compiled.peers(index, id);
-                }
-            }
-        }
+    fn new(compiled: Compiled, pod: &PodInfo) -> Self {
         let itself = compiled.constraints.iter().map(|constraint| constraint.selector.matches(pod.labels()));
         let mut state = Self {
             counts_itself: itself.collect(),
-            domains: counts.into_iter().map(Domains::new).collect(),
             compiled: Arc::new(compiled),
             moved: Vec::new(),
             fewest: Vec::new(),
@@ -89,32 +41,37 @@ impl FilterState {
     }
 
     fn count(&self, index: usize, domain: usize) -> i64 {
-        let before = self.domains[index].counts.get(domain).copied().unwrap_or(0).max(0);
+        let before = self.compiled.count(index, domain);
         if self.moved.is_empty() { before } else { before + self.moved(index, domain) }
     }
 
     fn find_fewest(&mut self) {
-        self.fewest = (0..self.domains.len()).map(|index| self.fewest_of(index)).collect();
+        self.fewest = (0..self.compiled.constraints.len()).map(|index| self.fewest_of(index)).collect();
     }
 
     /// The fewest pods in any domain; none if there are fewer domains than the constraint wants.
     fn fewest_of(&self, index: usize) -> i64 {
-        let domains = &self.domains[index];
-        if domains.number < self.compiled.constraints[index].min_domains {
+        let none = BTreeMap::new();
+        let levels = self.compiled.counts(index).map_or(&none, Sums::levels);
+        if levels.values().sum::<usize>() < self.compiled.constraints[index].min_domains {
             return 0;
         }
         let mut touched = self.moved.iter().filter(|(of, ..)| *of == index).map(|(_, domain, _)| *domain);
-        let Some(first) = touched.next() else {
-            return domains.least[0].map_or(i64::from(i32::MAX), |(_, count)| count);
-        };
-        if touched.all(|domain| domain == first) {
+        let least = match touched.next() {
+            None => levels.keys().next().copied(),
             // A what-if run moves pods of one node: one domain.
-            let others = domains.least.iter().flatten().find(|(domain, _)| *domain != first);
-            let there = self.count(index, first);
-            return others.map_or(there, |(_, count)| there.min(*count));
-        }
-        let all = domains.present().map(|domain| self.count(index, domain));
-        all.min().unwrap_or(i64::from(i32::MAX))
+            Some(first) if touched.all(|domain| domain == first) => {
+                let before = self.compiled.count(index, first);
+                let mut others = levels.iter().filter(|(count, domains)| **count != before || **domains > 1);
+                let others = others.next().map(|(count, _)| *count);
+                others.into_iter().chain([self.count(index, first)]).min()
+            }
+            Some(_) => {
+                let all = self.compiled.counts(index).into_iter().flat_map(Sums::parts);
+                all.map(|domain| self.count(index, domain)).min()
+            }
+        };
+        least.unwrap_or(i64::from(i32::MAX))
     }
 
     fn shift(&mut self, pod: &PodInfo, moved: &PlacedPod, node: NodeView<'_>, by: i64) {
@@ -148,11 +105,16 @@ impl Refuses for FilterState {
     }
 }
 
+/// What a node is to the hard constraints, if PreFilter has found any.
+pub(super) fn facets(state: &CycleState) -> impl Iterator<Item = Facet> {
+    state.read::<FilterState>().into_iter().flat_map(|state| state.compiled.facets())
+}
+
 impl PodTopologySpread {
     fn filter_state(&self, pod: &PodInfo, snapshot: &Snapshot) -> Option<FilterState> {
         let constraints = self.constraints(pod, HARD);
-        let compiled = (!constraints.is_empty()).then(|| Compiled::new(constraints, pod, snapshot));
-        compiled.map(|compiled| FilterState::new(compiled, pod, snapshot))
+        let compiled = (!constraints.is_empty()).then(|| Compiled::new(constraints, true, pod, snapshot));
+        compiled.map(|compiled| FilterState::new(compiled, pod))
     }
 }
 

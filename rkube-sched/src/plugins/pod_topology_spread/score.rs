@@ -2,73 +2,78 @@
 
 use std::sync::Arc;
 
-use super::{
-    HOSTNAME, PodTopologySpread, SOFT,
-    constraint::{ABSENT, Compiled},
-    own,
-};
+use super::{HOSTNAME, PodTopologySpread, SOFT, constraint::Compiled, own};
 use crate::{
-    framework::{CycleState, MAX_NODE_SCORE, PreScore, Score, Status},
-    snapshot::{NodeId, NodeSet, NodeView, PodInfo, Snapshot},
+    framework::{CycleState, MAX_NODE_SCORE, Normalization, PreScore, Score, Status},
+    snapshot::{Facet, NodeId, NodeSet, NodeView, PodInfo, Snapshot, Sums},
 };
 
 /// The raw score of a node that lacks a label: it ends with 0, and the others are not measured against it.
 const LEFT_OUT: i64 = -1;
 
+/// The constraints, and what counts for them.
+#[derive(Clone)]
+struct Soft(Arc<Compiled>, Arc<[Option<Sums>]>);
+
+impl Soft {
+    /// How many pods count on a node, for a constraint by which each node is a domain of its own.
+    fn peers(&self, index: usize, node: NodeId) -> i64 {
+        self.1[index].as_ref().and_then(|sums| Some(sums.at(sums.topology.of(node)?))).unwrap_or(0)
+    }
+
+    fn by_node(&self, index: usize) -> bool {
+        self.0.constraints[index].key == HOSTNAME
+    }
+}
+
 #[derive(Clone)]
 struct ScoreState {
-    compiled: Arc<Compiled>,
-    /// Whether nodes that lack a label are left out.
-    all_labels: bool,
-    /// How many pods count in each domain, by constraint; the last is that of nodes without the label.
-    /// Nodes as domains are counted one by one.
-    domains: Arc<[Vec<i64>]>,
+    soft: Soft,
+    /// The number of the empty label value, if a node has it.
+    empty: Option<u32>,
+    /// How many pods count in the domain of an empty label, by constraint: to kube-scheduler it is that of
+    /// the nodes without the label.
+    unnamed: Arc<[i64]>,
     /// What a pod weighs, by constraint: the more domains, the more.
     weights: Arc<[f64]>,
 }
 
 impl ScoreState {
-    fn new(compiled: Compiled, all_labels: bool, pod: &PodInfo, nodes: NodeSet<'_>) -> Self {
-        let snapshot = nodes.snapshot();
-        let mut domains = compiled.no_domains();
-        domains.iter_mut().for_each(|counts| counts.push(ABSENT));
-        let by_node = |index: usize| compiled.constraints[index].key == HOSTNAME;
-        let scored = |id: &&NodeId| !all_labels || compiled.has_all_domains(**id);
-        let mut scored_nodes = 0;
-        for id in nodes.ids().iter().filter(scored) {
-            scored_nodes += 1;
-            for (index, counts) in domains.iter_mut().enumerate().filter(|(index, _)| !by_node(*index)) {
-                counts[domain(&compiled, index, *id, snapshot)] = 0;
+    fn new(soft: Soft, pod: &PodInfo, nodes: NodeSet<'_>) -> Self {
+        let (compiled, snapshot) = (&soft.0, nodes.snapshot());
+        let empty = empty(snapshot);
+        let size = |index: usize| {
+            let topology = compiled.topology(index);
+            let (mut size, mut seen) = (0, vec![false; topology.bound() + 1]);
+            for (id, count) in nodes.counted().filter(|(id, _)| !compiled.leaves_out(*id)) {
+                let domain = named(compiled, index, id, empty);
+                let own = soft.by_node(index) || (domain.is_some() && topology.parts_nodes());
+                let before = !own && std::mem::replace(&mut seen[domain.unwrap_or(topology.bound())], true);
+                size += if own { count } else { usize::from(!before) };
             }
-        }
-        let present = |counts: &Vec<i64>| counts.iter().filter(|count| **count != ABSENT).count();
-        let size = |index: usize| if by_node(index) { scored_nodes } else { present(&domains[index]) };
-        let weights = (0..domains.len()).map(|index| ((size(index) + 2) as f64).ln()).collect();
-        for id in snapshot.nodes().iter().filter(scored) {
-            for (index, counts) in domains.iter_mut().enumerate() {
-                let sum = &mut counts[domain(&compiled, index, *id, snapshot)];
-                // Domains without a node in question are of no interest.
-                if *sum != ABSENT && compiled.includes(index, snapshot.view(*id), pod) {
-                    *sum += compiled.peers(index, *id);
-                }
-            }
-        }
-        Self { compiled: Arc::new(compiled), all_labels, domains: domains.into(), weights }
+            size
+        };
+        let indexes = 0..compiled.constraints.len();
+        let weights = indexes.clone().map(|index| ((size(index) + 2) as f64).ln()).collect();
+        let unnamed = indexes.map(|index| unnamed(compiled, index, pod, snapshot)).collect();
+        Self { soft, empty, unnamed, weights }
     }
 
-    fn score(&self, node: NodeId, snapshot: &Snapshot) -> i64 {
-        if self.all_labels && !self.compiled.has_all_domains(node) {
+    fn score(&self, node: NodeId) -> i64 {
+        let compiled = &self.soft.0;
+        if compiled.leaves_out(node) {
             return LEFT_OUT;
         }
         let mut score = 0.0;
-        for (index, constraint) in self.compiled.constraints.iter().enumerate() {
-            if self.compiled.domain(index, node).is_none() {
+        for (index, constraint) in compiled.constraints.iter().enumerate() {
+            if compiled.domain(index, node).is_none() {
                 continue;
             }
-            let count = if constraint.key == HOSTNAME {
-                self.compiled.peers(index, node)
+            let count = if self.soft.by_node(index) {
+                self.soft.peers(index, node)
             } else {
-                self.domains[index][domain(&self.compiled, index, node, snapshot)].max(0)
+                let domain = named(compiled, index, node, self.empty);
+                domain.map_or(self.unnamed[index], |domain| compiled.count(index, domain))
             };
             // A greater skew allowed makes differences between domains matter less.
             score += count as f64 * self.weights[index] + (constraint.max_skew - 1) as f64;
@@ -77,24 +82,73 @@ impl ScoreState {
     }
 }
 
+/// The number of the empty label value, if a node has it.
+fn empty(snapshot: &Snapshot) -> Option<u32> {
+    snapshot.label_values().find("")
+}
+
 /// The node's domain; an empty label is as none, which is what kube-scheduler makes of it.
-fn domain(compiled: &Compiled, index: usize, node: NodeId, snapshot: &Snapshot) -> usize {
+fn named(compiled: &Compiled, index: usize, node: NodeId, empty: Option<u32>) -> Option<usize> {
     let topology = compiled.topology(index);
-    let named = |part: &usize| {
-        snapshot.label_values().get(topology.value(*part)).is_some_and(|text| !text.is_empty())
-    };
-    topology.of(node).filter(named).unwrap_or(topology.bound())
+    topology.of(node).filter(|part| empty.is_none_or(|empty| topology.value(*part) != empty))
+}
+
+/// How many pods count on nodes without the label or with an empty one. Nobody asks where none is empty.
+fn unnamed(compiled: &Compiled, index: usize, pod: &PodInfo, snapshot: &Snapshot) -> i64 {
+    let empty = empty(snapshot);
+    if empty.is_none() {
+        return 0;
+    }
+    let peers = compiled.peers_by_node(index, pod, snapshot);
+    let count =
+        |id: NodeId| peers.as_ref().and_then(|sums| Some(sums.at(sums.topology.of(id)?))).unwrap_or(0);
+    let unnamed = snapshot.nodes().iter().filter(|id| {
+        !compiled.leaves_out(**id)
+            && named(compiled, index, **id, empty).is_none()
+            && compiled.includes(index, snapshot.view(**id), pod)
+    });
+    unnamed.map(|id| count(*id)).sum()
+}
+
+impl PodTopologySpread {
+    /// The soft constraints of a pod, if it has any.
+    fn soft(&self, pod: &PodInfo, snapshot: &Snapshot) -> Option<Soft> {
+        let constraints = self.constraints(pod, SOFT);
+        if constraints.is_empty() {
+            return None;
+        }
+        let all_labels = !own(pod).is_empty() || !self.system_defaults;
+        let compiled = Compiled::new(constraints, all_labels, pod, snapshot);
+        let by_node = |index: usize| compiled.constraints[index].key == HOSTNAME;
+        let peers = (0..compiled.constraints.len())
+            .map(|index| by_node(index).then(|| compiled.peers_by_node(index, pod, snapshot)).flatten());
+        let peers = peers.collect();
+        Some(Soft(Arc::new(compiled), peers))
+    }
+
+    /// What a node is to the soft constraints.
+    pub(super) fn soft_facets(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        snapshot: &Snapshot,
+    ) -> Option<Vec<Facet>> {
+        let Some(soft) = self.soft(pod, snapshot) else { return Some(Vec::new()) };
+        // A node with an empty label is not like others in its part.
+        if empty(snapshot).is_some() {
+            return None;
+        }
+        let facets = soft.0.facets().chain(soft.1.iter().flatten().map(Facet::of)).collect();
+        state.write(soft);
+        Some(facets)
+    }
 }
 
 impl PreScore for PodTopologySpread {
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, nodes: NodeSet<'_>) -> Status {
-        let constraints = self.constraints(pod, SOFT);
-        if constraints.is_empty() {
-            return Status::skip();
-        }
-        let all_labels = !own(pod).is_empty() || !self.system_defaults;
-        let compiled = Compiled::new(constraints, pod, nodes.snapshot());
-        state.write(ScoreState::new(compiled, all_labels, pod, nodes));
+        let soft = state.read::<Soft>().cloned().or_else(|| self.soft(pod, nodes.snapshot()));
+        let Some(soft) = soft else { return Status::skip() };
+        state.write(ScoreState::new(soft, pod, nodes));
         Status::success()
     }
 }
@@ -103,7 +157,7 @@ impl Score for PodTopologySpread {
     /// The pods that count, weighed: the fewer the better.
     fn score(&self, state: &CycleState, _: &PodInfo, node: NodeView<'_>) -> Result<i64, Status> {
         match state.read::<ScoreState>() {
-            Some(state) => Ok(state.score(node.id(), node.snapshot())),
+            Some(state) => Ok(state.score(node.id())),
             None => Err(Status::error("PreScore has not run")),
         }
     }
@@ -111,9 +165,13 @@ impl Score for PodTopologySpread {
     fn score_all(&self, state: &CycleState, _: &PodInfo, nodes: NodeSet<'_>, scores: &mut [i64]) -> Status {
         let Some(state) = state.read::<ScoreState>() else { return Status::error("PreScore has not run") };
         for (score, id) in scores.iter_mut().zip(nodes.ids()) {
-            *score = state.score(*id, nodes.snapshot());
+            *score = state.score(*id);
         }
         Status::success()
+    }
+
+    fn normalization(&self) -> Normalization {
+        Normalization::ByValue
     }
 
     fn normalize(&self, _: &CycleState, _: &PodInfo, scores: &mut [i64]) -> Status {

@@ -34,6 +34,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use rkube_api::{
     codec::yaml,
+    context::LONGEST_WAIT,
     meta::validation::{ErrorList, FieldError, FieldPath},
 };
 use serde::Deserialize;
@@ -373,7 +374,8 @@ impl Configuration {
 
     /// A scheduler's settings, with the built-in plugins; a host adds its own.
     pub fn config(&self) -> Config {
-        let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        let seconds =
+            |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default()).min(LONGEST_WAIT);
         let profiles: Vec<_> = self.profiles.iter().map(ProfileFile::config).collect();
         Config {
             profiles: if profiles.is_empty() { vec![ProfileConfig::standard()] } else { profiles },
@@ -439,6 +441,9 @@ profiles:
         assert_eq!(config.queue.max_backoff, Duration::from_secs(20));
         assert_eq!(plugin(&config, "PodTopologySpread").unwrap().disabled, BTreeSet::from([Point::Score]));
         assert_eq!(plugin(&config, "NodeAffinity").unwrap().weight, 9);
+        let endless =
+            read(&format!("podInitialBackoffSeconds: 1\npodMaxBackoffSeconds: {}", i64::MAX)).unwrap();
+        assert_eq!(endless.config().queue.max_backoff, LONGEST_WAIT, "a time that can be added to any other");
         let profiles = Profiles::build(&config.profiles, &config.plugins, &Handle::default()).unwrap();
         let silent = profiles.named("no-scoring-scheduler").unwrap();
         assert!(silent.score.is_empty() && silent.pre_score.is_empty() && !silent.filter.is_empty());

@@ -22,6 +22,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+use crate::context::instant_after;
+
 /// How long a key that failed waits: `base` doubled with each failure, up to `max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -163,14 +165,15 @@ impl<T: Ord + Clone> WorkQueue<T> {
         }
     }
 
-    /// Adds a key after a while; the earliest of several such calls counts.
+    /// Adds a key after a while, [`LONGEST_WAIT`](crate::context::LONGEST_WAIT) at most; the earliest of
+    /// several such calls counts.
     pub fn add_after(&self, key: T, wait: Duration) {
         if wait.is_zero() {
             return self.add(key);
         }
         let mut state = self.state.lock();
         if !state.stopping {
-            state.delay(key, Instant::now() + wait);
+            state.delay(key, instant_after(wait));
             self.changed.notify_one();
         }
     }
@@ -262,6 +265,7 @@ impl<T: Ord + Clone> WorkQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::LONGEST_WAIT;
 
     #[tokio::test(start_paused = true)]
     async fn a_key_in_work_comes_again_only_after_done() {
@@ -296,6 +300,18 @@ mod tests {
         assert_eq!(queue.requeues(&1), 3);
         queue.forget(&1);
         assert_eq!(queue.requeues(&1), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_without_end_holds_up_nothing() {
+        let queue = WorkQueue::new(Backoff { base: Duration::MAX, max: Duration::MAX });
+        queue.add_after(1, Duration::MAX);
+        queue.add_rate_limited(1);
+        queue.add_after(2, Duration::from_secs(1));
+        assert_eq!(queue.next().await, Some(2));
+        let begun = Instant::now();
+        assert_eq!(queue.next().await, Some(1));
+        assert!(begun.elapsed() <= LONGEST_WAIT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,9 +13,29 @@ mod clock;
 mod rng;
 mod spawner;
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 pub use clock::Clock;
 pub use rng::Rng;
 pub use spawner::{Spawner, Task};
+
+/// The longest wait of a timer: thirty years, which is tokio's own far future. Clients may ask for more, with
+/// numbers that no [`Instant`] has room for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The instant that is `wait` from now, or [`LONGEST_WAIT`] from now if that is sooner. Unlike an addition it
+/// never panics.
+///
+/// ```
+/// use std::time::Duration;
+/// use rkube_api::context::{LONGEST_WAIT, instant_after};
+/// assert!(instant_after(Duration::MAX) <= instant_after(LONGEST_WAIT));
+/// ```
+pub fn instant_after(wait: Duration) -> Instant {
+    Instant::now() + wait.min(LONGEST_WAIT)
+}
 
 /// The three sources that a component draws on, cheap to clone and to pass along.
 #[derive(Clone, Debug)]

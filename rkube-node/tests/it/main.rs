@@ -11,4 +11,5 @@ mod model;
 mod plan;
 mod properties;
 mod scale;
+mod waits;
 mod world;

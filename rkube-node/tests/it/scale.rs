@@ -44,6 +44,32 @@ async fn a_thousand_nodes_run_three_thousand_pods() {
     assert!(seconds.len() >= 9 && seconds.values().all(|count| *count < 250), "{seconds:?}");
 }
 
+/// How many tasks there are once so many nodes run two pods each: those of the components' spawner, and all.
+async fn tasks(nodes: u32) -> (usize, usize) {
+    let world = World::with(nodes, PoolConfig::default(), jittered()).await;
+    for pod in 0..2 * nodes {
+        world.pod(&format!("p{pod}"), &format!("node-{}", pod % nodes), "default", json!({})).await;
+    }
+    let running = ListParams::default().fields("status.phase=Running");
+    let count = async || world.pods().list(&running).await.unwrap().items.len();
+    world.until("all run", async || count().await == 2 * nodes as usize).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let all = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    (world.client.context().spawner.running(), all)
+}
+
+#[test]
+fn there_is_no_task_a_node_nor_a_pod() {
+    let of = |nodes| paused().block_on(tasks(nodes));
+    let few = of(2);
+    assert!(few.0 > 0 && few.1 >= few.0, "{few:?}");
+    assert_eq!(few, of(200));
+}
+
+fn paused() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
+}
+
 /// What a run leaves behind, without what only the store numbers.
 async fn run() -> Vec<String> {
     let world = World::with(5, PoolConfig::default(), jittered()).await;
@@ -58,10 +84,6 @@ async fn run() -> Vec<String> {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let once = || {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(run())
-    };
+    let once = || paused().block_on(run());
     assert_eq!(once(), once());
 }

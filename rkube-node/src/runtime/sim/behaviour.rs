@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
-use rkube_api::context::Rng;
+use rkube_api::context::{LONGEST_WAIT, Rng};
 use serde::{Deserialize, Serialize};
 
 use crate::runtime::{Role, RuntimeError};
@@ -23,7 +23,8 @@ pub const PROFILE_ANNOTATION: &str = "sim.rkube.dev/profile";
 pub const BEHAVIOUR_ANNOTATION: &str = "sim.rkube.dev/behaviour";
 
 /// How long something takes: at least `duration`, and up to `jitter` more. As text, `"1s"` (also
-/// `"1m 30s"`, `"PT1S"`) or `{"duration": "1s", "jitter": "500ms"}`.
+/// `"1m 30s"`, `"PT1S"`) or `{"duration": "1s", "jitter": "500ms"}`. What is longer than [`LONGEST_WAIT`] is
+/// read as that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "DelayText", into = "DelayText")]
 pub struct Delay {
@@ -52,8 +53,8 @@ impl From<DelayText> for Delay {
             DelayText::Full { duration, jitter } => (duration, jitter),
         };
         // Time does not run backwards: a negative delay is none.
-        let positive = |span: SignedDuration| Duration::try_from(span).unwrap_or_default();
-        Self { duration: positive(duration), jitter: positive(jitter) }
+        let bounded = |span: SignedDuration| Duration::try_from(span).unwrap_or_default().min(LONGEST_WAIT);
+        Self { duration: bounded(duration), jitter: bounded(jitter) }
     }
 }
 
@@ -79,7 +80,7 @@ impl Delay {
         if self.jitter.is_zero() {
             return self.duration;
         }
-        self.duration + self.jitter.mul_f64(rng.fork(&occasion()).fraction())
+        self.duration.saturating_add(self.jitter.mul_f64(rng.fork(&occasion()).fraction()))
     }
 }
 
@@ -328,6 +329,15 @@ mod tests {
         assert_eq!(serde_json::from_str::<Delay>(&text).unwrap(), delay);
         assert_eq!(serde_json::from_str::<Delay>(r#""250ms""#).unwrap().duration.as_millis(), 250);
         assert_eq!(serde_json::from_str::<Delay>(r#""-1s""#).unwrap(), Delay::default());
+    }
+
+    #[test]
+    fn no_delay_is_longer_than_time_has_room_for() {
+        let text = r#"{"duration": "2562047788015215h30m", "jitter": "2562047788015215h30m"}"#;
+        let delay: Delay = serde_json::from_str(text).unwrap();
+        assert_eq!(delay, Delay { duration: LONGEST_WAIT, jitter: LONGEST_WAIT });
+        let endless = Delay { duration: Duration::MAX, jitter: Duration::MAX };
+        assert_eq!(endless.draw(&Rng::seeded(1), || "a".into()), Duration::MAX);
     }
 
     #[test]

@@ -15,8 +15,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 use parking_lot::Mutex;
-use rkube_api::context::Context;
-use tokio::time::Instant;
+use rkube_api::context::{Context, instant_after};
 
 pub use behaviour::{
     BEHAVIOUR_ANNOTATION, Behaviour, ContainerBehaviour, Delay, Fail, PROFILE_ANNOTATION, Profiles, Pull,
@@ -105,6 +104,6 @@ impl Driver {
                 }
             });
         });
-        self.timers.add(Instant::now() + wait, due);
+        self.timers.add(instant_after(wait), due);
     }
 }

@@ -14,7 +14,7 @@ use rkube_api::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Component, Metrics, Outcome, Reconcile, ReconcileError, metrics::End};
+use super::{Component, Metrics, Outcome, Reconcile, ReconcileError, component::DRAIN, metrics::End};
 
 /// A builder that doesn't know yet for which kind.
 #[derive(Debug)]
@@ -207,7 +207,7 @@ impl Controller {
             workers: 1,
             backoff: Backoff::default(),
             max_retries: None,
-            drain: Duration::from_secs(10),
+            drain: DRAIN,
             sources: Vec::new(),
             kind: PhantomData,
         }
@@ -243,6 +243,10 @@ impl Component for Controller {
     fn prepare(&self, informers: &Informers) {
         *self.spawner.lock() = Some(informers.client().context().spawner.clone());
         self.sources.iter().for_each(|attach| attach(informers, &self.queue));
+    }
+
+    fn drain(&self) -> Duration {
+        self.drain
     }
 
     async fn run(&self, token: CancellationToken) {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use futures::future::join_all;
 use rkube_api::client::{
     Client, Informers,
     leader::{LeaderConfig, LeaderConfigError, LeaderElector, LeaderError},
 };
 use rkube_api::context::Task;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Component;
@@ -24,7 +24,8 @@ pub enum ManagerError {
 }
 
 /// Runs components that share informers: prepares them, waits until the informers have seen their kinds,
-/// starts them in the order in which they were added, and stops them in the reverse order.
+/// starts them in the order in which they were added, and stops them in the reverse order, one after another:
+/// each has ended, or its [`Component::drain`] has passed, before the next is asked to.
 ///
 /// With an election, components added by [`Manager::controller`] are prepared and run only while this
 /// process leads, so that a standby's queues stay empty however warm its informers are; those added by
@@ -151,8 +152,15 @@ async fn run_all(components: &[Arc<dyn Component>], informers: &Informers, token
     running.stop().await;
 }
 
-/// Started components, each with its own token.
-struct Running(Vec<(CancellationToken, Task)>);
+/// A started component, with its own token.
+struct Started {
+    component: Arc<dyn Component>,
+    token: CancellationToken,
+    task: Task,
+}
+
+/// Started components, in the order in which they started.
+struct Running(Vec<Started>);
 
 impl Running {
     fn start(components: &[Arc<dyn Component>], informers: &Informers) -> Self {
@@ -160,24 +168,28 @@ impl Running {
         let start = |component: &Arc<dyn Component>| {
             tracing::debug!(component = component.name(), "starts");
             let (component, token) = (component.clone(), CancellationToken::new());
-            let own = token.clone();
-            (token, spawner.spawn("component", async move { component.run(own).await }))
+            let (own, its) = (component.clone(), token.clone());
+            let task = spawner.spawn("component", async move { own.run(its).await });
+            Started { component, token, task }
         };
         Self(components.iter().map(start).collect())
     }
 
-    /// Tells the components to stop, the last first, and waits for all.
+    /// Stops the components one after another, the last first.
     async fn stop(mut self) {
-        for (token, _) in self.0.iter().rev() {
+        for Started { component, token, task } in self.0.iter_mut().rev() {
             token.cancel();
+            if timeout(component.drain(), task.ended()).await.is_err() {
+                tracing::warn!(component = component.name(), "did not end in time; it is dropped");
+                task.abort();
+            }
         }
-        join_all(self.0.iter_mut().rev().map(|(_, task)| task.ended())).await;
     }
 }
 
 impl Drop for Running {
     /// A manager whose future is dropped, while stopping too, leaves nothing running.
     fn drop(&mut self) {
-        self.0.iter().for_each(|(_, task)| task.abort());
+        self.0.iter().for_each(|started| started.task.abort());
     }
 }

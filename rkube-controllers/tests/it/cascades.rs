@@ -21,7 +21,7 @@ use rkube_api::{
 };
 use serde_json::json;
 
-use crate::support::{World, deployment, until};
+use super::support::{World, deployment, until};
 
 async fn web() -> World {
     let world = World::new().await;

@@ -7,7 +7,7 @@ use rkube_api::{
 };
 use serde_json::json;
 
-use crate::support::{World, deployment, until};
+use super::support::{World, deployment, until};
 
 #[tokio::test(start_paused = true)]
 async fn every_namespace_tells_whom_to_trust() {

@@ -1,6 +1,6 @@
 //! A server, the built-in controllers, and node agents that only pretend.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::{
@@ -28,21 +28,44 @@ use rkube_api::{
 };
 use rkube_controllers::{
     all::{Deps, manager},
-    resources::RegistryResources,
+    resources::{RegistryResources, ResourceLister},
     runtime::{Component as _, Controller, Outcome, Reconcile, ReconcileError},
 };
 use rkube_store::Memory;
 use tokio_util::sync::CancellationToken;
 
+/// How controllers and tests reach the server: the same tests run over each way.
+pub(crate) trait Way: Sized + 'static {
+    fn client(server: &Arc<Server>, user: UserInfo, agent: &'static str) -> Client;
+    fn resources(server: &Arc<Server>) -> Arc<dyn ResourceLister>;
+}
+
+/// In process.
+pub(crate) struct InProcess;
+
+impl Way for InProcess {
+    fn client(server: &Arc<Server>, user: UserInfo, agent: &'static str) -> Client {
+        server.client(user, agent)
+    }
+
+    fn resources(server: &Arc<Server>) -> Arc<dyn ResourceLister> {
+        Arc::new(RegistryResources::new(server.registry().clone()))
+    }
+}
+
+/// A running control plane, in process.
+pub(crate) type World = Base<InProcess>;
+
 /// A running control plane.
-pub(crate) struct World {
+pub(crate) struct Base<W> {
     pub(crate) server: Arc<Server>,
     pub(crate) client: Client,
     pub(crate) stop: CancellationToken,
     pub(crate) silent: CancellationToken,
+    way: PhantomData<W>,
 }
 
-impl World {
+impl<W: Way> Base<W> {
     /// With every controller, the namespace `default`, and one node whose agent answers.
     pub(crate) async fn new() -> Self {
         let world = Self::without_agents().await;
@@ -64,8 +87,8 @@ impl World {
     async fn with_controllers(self, tune: impl FnOnce(Deps) -> Deps) -> Self {
         let world = self;
         let user = UserInfo::component("system:kube-controller-manager");
-        let informers = Informers::new(world.server.client(user, "kube-controller-manager"));
-        let resources = Arc::new(RegistryResources::new(world.server.registry().clone()));
+        let informers = Informers::new(W::client(&world.server, user, "kube-controller-manager"));
+        let resources = W::resources(&world.server);
         let manager = manager(&tune(Deps::new(informers, resources)), |_| true);
         let stop = world.stop.clone();
         world.server.context().spawner.spawn("manager", async move { manager.run(stop).await.unwrap() });
@@ -90,8 +113,9 @@ impl World {
         let store = Arc::new(Memory::<Object>::builder().build());
         let server =
             Server::builder(store, registry, Context::simulated(1)).authorizer(authorizer).build().unwrap();
-        let client = server.client(UserInfo::admin("admin"), "test/1.0");
-        Self { server, client, stop: CancellationToken::new(), silent: CancellationToken::new() }
+        let client = W::client(&server, UserInfo::admin("admin"), "test/1.0");
+        let (stop, silent) = (CancellationToken::new(), CancellationToken::new());
+        Self { server, client, stop, silent, way: PhantomData }
     }
 
     pub(crate) fn api<K: Kind>(&self) -> Api<K> {
@@ -133,10 +157,15 @@ impl World {
         events.map(|event| event.message.clone().unwrap_or_default()).collect()
     }
 
-    pub(crate) async fn namespace(&self, name: &str) {
+    /// A namespace for which no controller cares.
+    pub(crate) async fn namespace_only(&self, name: &str) {
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.into());
         self.create(namespace).await;
+    }
+
+    pub(crate) async fn namespace(&self, name: &str) {
+        self.namespace_only(name).await;
         let account = async || {
             let api: Api<k8s_openapi::api::core::v1::ServiceAccount> =
                 Api::namespaced(self.client.clone(), name);
@@ -318,7 +347,7 @@ pub(crate) fn deployment(name: &str, replicas: i32, image: &str) -> Deployment {
     }
 }
 
-impl World {
+impl<W: Way> Base<W> {
     /// Waits until all of the deployment's pods are of its template and available.
     pub(crate) async fn rolled_out(&self, name: &str) -> Arc<Deployment> {
         let done = async || {

@@ -17,6 +17,7 @@
 
 mod answer;
 mod ask;
+mod discovery;
 mod events;
 
 use async_trait::async_trait;
@@ -46,6 +47,19 @@ impl Remote {
         Self { client }
     }
 
+    /// The text of an answer, or the failure that it tells.
+    async fn text(verb: Verb, response: http::Response<Body>) -> Result<Bytes, ApiError> {
+        let code = response.status().as_u16();
+        let retry_after = response
+            .headers()
+            .get(header::RETRY_AFTER)
+            .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+        let bytes = answer::collect(response.into_body())
+            .await
+            .map_err(|error| Self::unreachable(verb, &kube::Error::Service(error)))?;
+        if code >= 400 { Err(answer::error(code, &bytes, retry_after)) } else { Ok(bytes) }
+    }
+
     /// What kept the request from being answered. A write may have happened all the same.
     fn unreachable(verb: Verb, error: &kube::Error) -> ApiError {
         let message = format!("the server could not be asked: {error}");
@@ -61,19 +75,10 @@ impl Transport for Remote {
         let response = self.client.send(request).await.map_err(|error| Self::unreachable(verb, &error))?;
         let code = response.status().as_u16();
         let warnings = answer::warnings(response.headers());
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
         if code < 400 && verb == Verb::Watch {
             return Ok(ApiResponse::Watch(events::stream(response.into_body())));
         }
-        let bytes = answer::collect(response.into_body())
-            .await
-            .map_err(|error| Self::unreachable(verb, &kube::Error::Service(error)))?;
-        if code >= 400 {
-            return Err(answer::error(code, &bytes, retry_after));
-        }
+        let bytes = Self::text(verb, response).await?;
         answer::success(verb, code, &bytes, warnings)
     }
 }

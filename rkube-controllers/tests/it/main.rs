@@ -9,7 +9,10 @@ mod disruption;
 mod leader;
 mod namespaces;
 mod nodes;
+#[cfg(feature = "remote")]
+mod over_http;
 mod replay;
+mod resources;
 mod runtime;
 mod services;
 mod support;

@@ -126,14 +126,19 @@ impl GarbageCollector {
         spawner: &rkube_api::context::Spawner,
         monitors: &mut BTreeMap<ApiResource, Monitored>,
     ) {
-        let resources = match self.lister.resources().await {
-            Ok(resources) => resources,
+        let served = match self.lister.resources().await {
+            Ok(served) => served,
             // What is monitored stays so.
             Err(error) => return tracing::warn!(%error, "cannot tell which resources there are"),
         };
-        *self.shared.kinds.lock() = Arc::new(ByKind::new(&resources));
-        let wanted: Vec<ApiResource> = resources.into_iter().filter(is_monitored).collect();
-        let gone: Vec<_> = monitors.extract_if(.., |resource, _| !wanted.contains(resource)).collect();
+        // So does that of which nobody can tell whether it is there.
+        let hidden = monitors.keys().filter(|resource| served.may_have(resource));
+        *self.shared.kinds.lock() = Arc::new(ByKind::new(served.resources.iter().chain(hidden)));
+        let stays = |resource: &ApiResource| {
+            served.may_have(resource) || (served.resources.contains(resource) && is_monitored(resource))
+        };
+        let gone: Vec<_> = monitors.extract_if(.., |resource, _| !stays(resource)).collect();
+        let wanted: Vec<ApiResource> = served.resources.into_iter().filter(is_monitored).collect();
         if gone.is_empty() && wanted.iter().all(|resource| monitors.contains_key(resource)) {
             return;
         }

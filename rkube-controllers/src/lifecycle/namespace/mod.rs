@@ -16,7 +16,7 @@ use rkube_api::{
     request::{ApiResponse, Body, Options, Verb},
 };
 
-use self::plan::{Remains, Survey};
+use self::plan::{Remains, Survey, Untold};
 use crate::{
     all::Deps,
     facts,
@@ -86,14 +86,15 @@ impl Reconciler {
     /// Tells everything in the namespace to go, stage by stage, and counts what is left.
     async fn empty(&self, namespace: &str) -> Survey {
         let mut survey = Survey::default();
-        let resources = match self.lister.resources().await {
-            Ok(resources) => resources,
+        let served = match self.lister.resources().await {
+            Ok(served) => served,
             Err(error) => {
-                survey.discovery_error = Some(error.to_string());
+                survey.discovery_error = Some(Untold { versions: 1, message: error.to_string() });
                 return survey;
             }
         };
-        for stage in plan::stages(&resources) {
+        survey.discovery_error = plan::untold(&served.untold);
+        for stage in plan::stages(&served.resources) {
             for resource in &stage {
                 let remains = self
                     .empty_of(resource, namespace)

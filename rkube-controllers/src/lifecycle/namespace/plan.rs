@@ -8,7 +8,10 @@ use k8s_openapi::{
     api::core::v1::{Namespace, NamespaceCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use rkube_api::{meta::conditions, request::Verb};
+use rkube_api::{
+    meta::{GroupVersion, conditions},
+    request::Verb,
+};
 
 use crate::resources::ApiResource;
 
@@ -45,11 +48,20 @@ impl Remains {
     }
 }
 
+/// Why the server's resources, or some of them, could not be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untold {
+    /// How many versions of groups are concerned, one if nobody can say.
+    pub versions: usize,
+    /// For the condition.
+    pub message: String,
+}
+
 /// What was found in a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Why the server's resources could not be told.
-    pub discovery_error: Option<String>,
+    /// What may be there besides, unknown.
+    pub discovery_error: Option<Untold>,
     /// What is left, by resource as its messages name it (`pods.`, `deployments.apps`).
     pub remains: BTreeMap<String, Remains>,
 }
@@ -81,6 +93,15 @@ pub fn stages(resources: &[ApiResource]) -> Vec<Vec<ApiResource>> {
 /// A resource's name in the conditions' messages.
 pub(crate) fn label(resource: &ApiResource) -> String {
     format!("{}.{}", resource.resource, resource.group)
+}
+
+/// What the condition says of versions whose resources nobody could tell. What they have in the namespace
+/// must go too, so it stays until they tell.
+pub(crate) fn untold(versions: &[GroupVersion]) -> Option<Untold> {
+    let stale = |version: &GroupVersion| format!("{version}: stale GroupVersion discovery: {version}");
+    let list: Vec<String> = versions.iter().map(stale).collect();
+    let message = format!("unable to retrieve the complete list of server APIs: {}", list.join(", "));
+    (!list.is_empty()).then_some(Untold { versions: list.len(), message })
 }
 
 /// Whether the namespace is to be emptied by this controller.
@@ -124,7 +145,8 @@ fn look_again(survey: &Survey) -> Duration {
         Ok(0) | Err(_) => FINALIZERS_TAKE,
         Ok(grace) => Duration::from_secs(grace),
     };
-    let longest = survey.remains.values().map(estimate).max().unwrap_or(Duration::ZERO);
+    let untold = if survey.discovery_error.is_some() { FINALIZERS_TAKE } else { Duration::ZERO };
+    let longest = survey.remains.values().map(estimate).max().unwrap_or(Duration::ZERO).max(untold);
     longest / 2 + Duration::from_secs(1)
 }
 
@@ -137,10 +159,9 @@ fn found_conditions(survey: &Survey) -> Vec<NamespaceCondition> {
             survey.remains.values().filter(|it| it.error.is_some()).count()
         )
     });
-    let discovery = survey
-        .discovery_error
-        .as_ref()
-        .map(|error| format!("Discovery failed for some groups, 1 failing: {error}"));
+    let discovery = survey.discovery_error.as_ref().map(|Untold { versions, message }| {
+        format!("Discovery failed for some groups, {versions} failing: {message}")
+    });
     let content = listed(
         survey
             .remains
@@ -241,6 +262,25 @@ mod tests {
     }
 
     #[test]
+    fn a_namespace_stays_while_nobody_can_tell_what_may_be_in_it() {
+        let versions = [GroupVersion::new("metrics.k8s.io", "v1beta1")];
+        let survey = Survey { discovery_error: untold(&versions), ..Survey::default() };
+        let conclusion = conclude(&leaving(), &survey, &now());
+        assert_eq!((conclusion.finalize, conclusion.look_again), (false, Some(Duration::from_millis(8500))));
+        let list = conclusion.status.unwrap().status.unwrap().conditions.unwrap();
+        let told = list.iter().find(|it| it.type_ == "NamespaceDeletionDiscoveryFailure").unwrap();
+        assert_eq!((&*told.status, told.reason.as_deref()), ("True", Some("DiscoveryFailed")));
+        assert_eq!(
+            told.message.as_deref(),
+            Some(
+                "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: \
+                 metrics.k8s.io/v1beta1: stale GroupVersion discovery: metrics.k8s.io/v1beta1"
+            )
+        );
+        assert_eq!(untold(&[]), None);
+    }
+
+    #[test]
     fn what_is_left_is_told_and_looked_at_again() {
         let meta = |finalizers: &[&str], grace| ObjectMeta {
             finalizers: Some(finalizers.iter().map(|name| (*name).to_owned()).collect()),
@@ -289,7 +329,8 @@ mod tests {
 
     #[test]
     fn failures_keep_the_namespace() {
-        let mut survey = Survey { discovery_error: Some("down".into()), ..Default::default() };
+        let down = Some(Untold { versions: 1, message: "down".into() });
+        let mut survey = Survey { discovery_error: down, ..Default::default() };
         assert!(!conclude(&leaving(), &survey, &now()).finalize);
         survey.discovery_error = None;
         let failed = Remains { error: Some("refused".into()), ..Default::default() };

@@ -104,7 +104,7 @@ impl Scales {
 
     /// Whatever has the subresource.
     async fn any(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<Manager>, ScaleError> {
-        let resources = ByKind::new(&self.resources.resources().await?);
+        let resources = ByKind::new(&self.resources.resources().await?.resources);
         let resource = resources.find(&owner.api_version, &owner.kind).ok_or_else(|| {
             ScaleError::UnknownKind { kind: owner.kind.clone(), version: owner.api_version.clone() }
         })?;

@@ -1,5 +1,8 @@
 //! Which resources the server serves, for controllers that work on all of them.
 
+#[cfg(feature = "remote")]
+mod discovery;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
@@ -9,6 +12,9 @@ use rkube_api::{
     registry::{Registry, Scope},
     request::{Target, Verb},
 };
+
+#[cfg(feature = "remote")]
+pub use discovery::DiscoveryResources;
 
 /// One resource in the version to use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,12 +63,33 @@ impl ApiResource {
     }
 }
 
-/// Tells which resources there are now. In process it reads the registry ([`RegistryResources`]), on a
-/// remote cluster the discovery documents.
+/// Which resources there are, as far as that can be told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Every resource once, in its preferred version.
+    pub resources: Vec<ApiResource>,
+    /// Versions of groups whose server, another than the cluster's own, does not say what it serves.
+    pub untold: Vec<GroupVersion>,
+}
+
+impl Served {
+    /// Whether a resource may be served although it is not named.
+    pub fn may_have(&self, resource: &ApiResource) -> bool {
+        self.untold
+            .iter()
+            .any(|version| version.group == resource.group && version.version == resource.version)
+    }
+}
+
+/// Tells which resources there are now: in process the registry does ([`RegistryResources`]), on a remote
+/// cluster the discovery documents (`DiscoveryResources`, feature `remote`).
 #[async_trait]
 pub trait ResourceLister: Send + Sync + 'static {
-    /// Every resource once, in its preferred version.
-    async fn resources(&self) -> Result<Vec<ApiResource>, ApiError>;
+    /// What is served.
+    ///
+    /// # Errors
+    /// When nothing at all can be told.
+    async fn resources(&self) -> Result<Served, ApiError>;
 }
 
 /// The resources of a registry.
@@ -74,8 +101,8 @@ pub trait ResourceLister: Send + Sync + 'static {
 /// use rkube_controllers::resources::{RegistryResources, ResourceLister};
 ///
 /// let registry = Arc::new(Registry::new(kinds::all()).unwrap());
-/// let resources = RegistryResources::new(registry).resources().await.unwrap();
-/// assert!(resources.iter().any(|resource| resource.resource == "pods" && resource.namespaced));
+/// let served = RegistryResources::new(registry).resources().await.unwrap();
+/// assert!(served.resources.iter().any(|resource| resource.resource == "pods" && resource.namespaced));
 /// # });
 /// ```
 #[derive(Clone, Debug)]
@@ -90,7 +117,7 @@ impl RegistryResources {
 
 #[async_trait]
 impl ResourceLister for RegistryResources {
-    async fn resources(&self) -> Result<Vec<ApiResource>, ApiError> {
+    async fn resources(&self) -> Result<Served, ApiError> {
         let snapshot = self.0.snapshot();
         let list = snapshot.definitions().filter_map(|definition| {
             let version = definition.preferred()?;
@@ -103,7 +130,7 @@ impl ResourceLister for RegistryResources {
                 verbs: definition.verbs.clone(),
             })
         });
-        Ok(list.collect())
+        Ok(Served { resources: list.collect(), untold: Vec::new() })
     }
 }
 
@@ -112,9 +139,9 @@ impl ResourceLister for RegistryResources {
 pub(crate) struct ByKind(BTreeMap<(String, String), ApiResource>);
 
 impl ByKind {
-    pub(crate) fn new(resources: &[ApiResource]) -> Self {
+    pub(crate) fn new<'a>(resources: impl IntoIterator<Item = &'a ApiResource>) -> Self {
         let key = |resource: &ApiResource| (resource.group.clone(), resource.kind.clone());
-        Self(resources.iter().map(|resource| (key(resource), resource.clone())).collect())
+        Self(resources.into_iter().map(|resource| (key(resource), resource.clone())).collect())
     }
 
     /// The resource of an owner reference's kind, in whatever version.

@@ -1,5 +1,7 @@
 //! Deployments: replica sets that follow one another.
 
+#[cfg(test)]
+mod extremes;
 pub mod plan;
 mod revision;
 mod scale;

@@ -164,7 +164,7 @@ impl<'a> Work<'a> {
     }
 
     fn total(&self) -> i32 {
-        self.old.iter().chain(&self.new).map(Set::size).sum()
+        size::sum(self.old.iter().chain(&self.new).map(Set::size))
     }
 
     /// The difference between the working copies and what was observed.
@@ -215,7 +215,7 @@ impl<'a> Work<'a> {
     /// missing and `create` says so.
     fn sync_revision(&mut self, create: bool) {
         let of = |set: &Set| revision::revision(set.set.metadata.annotations.as_ref());
-        let next = self.old.iter().map(of).max().unwrap_or(0) + 1;
+        let next = self.old.iter().map(of).max().unwrap_or(0).saturating_add(1);
         if let Some(new) = &mut self.new {
             revision::annotate(&self.deployment, &mut new.set, next);
             new.set.spec.min_ready_seconds = self.deployment.spec.min_ready_seconds;
@@ -338,7 +338,7 @@ impl<'a> Work<'a> {
                 spare -= less;
             }
         }
-        let available: i32 = self.all().into_iter().map(status::staying).sum();
+        let available = size::sum(self.all().into_iter().map(status::staying));
         let mut spare = spare.min(available - least);
         for set in &mut self.old {
             let less = set.size().min(spare);

@@ -57,7 +57,7 @@ fn proportionally(work: &mut Work<'_>) {
     let allowed = if wanted > 0 { wanted.saturating_add(max_surge(&deployment)) } else { 0 };
     let mut sets: Vec<&mut Set> =
         work.old.iter_mut().chain(&mut work.new).filter(|set| set.size() > 0).collect();
-    let to_add = allowed - sets.iter().map(|set| set.size()).sum::<i32>();
+    let to_add = allowed - size::sum(sets.iter().map(|set| set.size()));
     sets.sort_by(|a, b| {
         let age = facts::age_order(&a.set.metadata, &b.set.metadata);
         // The largest come first; among equals the newest grow and the oldest shrink.
@@ -67,12 +67,12 @@ fn proportionally(work: &mut Work<'_>) {
     let mut sizes: Vec<i32> = Vec::with_capacity(sets.len());
     for set in &sets {
         let share = size::share(&deployment, &set.set, to_add, added);
-        added += share;
-        sizes.push(set.size() + share);
+        added = i32::saturating_add(added, share);
+        sizes.push(set.size().saturating_add(share));
     }
     for (at, (set, size)) in sets.into_iter().zip(sizes).enumerate() {
         // What rounding left over goes to the largest.
-        let leftover = if at == 0 && to_add != 0 { to_add - added } else { 0 };
-        Work::resize(&deployment, set, (size + leftover).max(0));
+        let leftover = if at == 0 && to_add != 0 { to_add.saturating_sub(added) } else { 0 };
+        Work::resize(&deployment, set, size.saturating_add(leftover).max(0));
     }
 }

@@ -23,6 +23,11 @@ pub(crate) fn number_desired(set: &ReplicaSet) -> Option<i32> {
     number(set, DESIRED_REPLICAS)
 }
 
+/// The sum of sizes that clients chose, each of which may be the largest number there is: it stays that.
+pub(crate) fn sum(sizes: impl IntoIterator<Item = i32>) -> i32 {
+    sizes.into_iter().fold(0, i32::saturating_add)
+}
+
 /// Whether pods are replaced step by step.
 pub(crate) fn is_rolling(deployment: &Deployment) -> bool {
     let strategy = deployment.spec.strategy.as_ref().and_then(|strategy| strategy.type_.as_deref());
@@ -73,7 +78,7 @@ pub(crate) fn share(deployment: &Deployment, set: &ReplicaSet, to_add: i32, adde
     if size(set) == 0 || to_add == 0 || to_add == added {
         return 0;
     }
-    let (fraction, left) = (fraction(deployment, set), to_add - added);
+    let (fraction, left) = (fraction(deployment, set), to_add.saturating_sub(added));
     if to_add > 0 { fraction.min(left) } else { fraction.max(left) }
 }
 
@@ -83,15 +88,16 @@ fn fraction(deployment: &Deployment, set: &ReplicaSet) -> i32 {
     if wanted == 0 {
         return -size(set);
     }
-    let before = number(set, MAX_REPLICAS).filter(|max| *max != 0);
+    // Anyone can write annotations: what is no size counts as absent.
+    let before = number(set, MAX_REPLICAS).filter(|max| *max > 0);
     let before = before.or_else(|| deployment.status.as_ref()?.replicas).unwrap_or(0);
-    if before == 0 {
+    if before <= 0 {
         return 0;
     }
     let max = f64::from(wanted.saturating_add(max_surge(deployment)));
     #[expect(clippy::cast_possible_truncation, reason = "float casts saturate, and sizes are i32 anyway")]
     let grown = (f64::from(size(set)) * max / f64::from(before)).round() as i32;
-    grown - size(set)
+    grown.saturating_sub(size(set))
 }
 
 #[cfg(test)]

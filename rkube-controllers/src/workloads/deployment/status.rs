@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 use rkube_api::meta::conditions;
 
-use super::size::{max_unavailable, replicas, size};
+use super::size::{self, max_unavailable, replicas, size};
 use crate::facts::nonzero;
 
 pub(crate) const AVAILABLE: &str = "Available";
@@ -78,7 +78,7 @@ pub(crate) fn remove(status: &mut DeploymentStatus, kind: &str) {
 }
 
 fn sum(sets: &[&ReplicaSet], count: impl Fn(&ReplicaSet) -> i32) -> i32 {
-    sets.iter().map(|set| count(set)).sum()
+    size::sum(sets.iter().map(|set| count(set)))
 }
 
 /// How many pods of a set are available.
@@ -119,9 +119,9 @@ pub(crate) fn counted(
         updated_replicas: nonzero(new.map_or(0, actual)),
         ready_replicas: nonzero(sum(all, ready)),
         available_replicas: nonzero(available_count),
-        unavailable_replicas: nonzero((sum(all, size) - available_count).max(0)),
+        unavailable_replicas: nonzero(sum(all, size).saturating_sub(available_count).max(0)),
         collision_count: before.collision_count,
-        terminating_replicas: (terminating.len() == all.len()).then(|| terminating.iter().sum()),
+        terminating_replicas: (terminating.len() == all.len()).then(|| size::sum(terminating)),
         conditions: before.conditions,
     };
     let enough = available_count >= replicas(deployment) - max_unavailable(deployment);
@@ -145,8 +145,9 @@ pub(crate) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) ->
 
 /// Whether the status shows a step forward.
 fn is_moving(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
-    let outdated =
-        |status: &DeploymentStatus| status.replicas.unwrap_or(0) - status.updated_replicas.unwrap_or(0);
+    let outdated = |status: &DeploymentStatus| {
+        status.replicas.unwrap_or(0).saturating_sub(status.updated_replicas.unwrap_or(0))
+    };
     new.updated_replicas > old.updated_replicas
         || outdated(new) < outdated(old)
         || new.ready_replicas > old.ready_replicas

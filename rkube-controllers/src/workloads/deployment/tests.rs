@@ -27,15 +27,15 @@ use super::{
 use crate::{facts, workloads::replicaset::plan as sets};
 
 /// Replica sets and pods, without an API: the plans' actions are applied at once.
-struct World {
-    deployment: Deployment,
-    sets: Vec<ReplicaSet>,
+pub(super) struct World {
+    pub(super) deployment: Deployment,
+    pub(super) sets: Vec<ReplicaSet>,
     pods: Vec<Pod>,
     second: i64,
     made: usize,
 }
 
-fn template(image: &str) -> PodTemplateSpec {
+pub(super) fn template(image: &str) -> PodTemplateSpec {
     let container = Container { name: "a".into(), image: Some(image.into()), ..Default::default() };
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -47,7 +47,7 @@ fn template(image: &str) -> PodTemplateSpec {
 }
 
 impl World {
-    fn new(replicas: i32, surge: IntOrString, unavailable: IntOrString) -> Self {
+    pub(super) fn new(replicas: i32, surge: IntOrString, unavailable: IntOrString) -> Self {
         let deployment = Deployment {
             metadata: ObjectMeta {
                 name: Some("web".into()),
@@ -131,7 +131,7 @@ impl World {
     }
 
     /// The deployment controller's turn. Says whether it did anything.
-    fn deployment_turn(&mut self) -> bool {
+    pub(super) fn deployment_turn(&mut self) -> bool {
         self.second += 1;
         let actions = self.plan().actions;
         let busy = !actions.is_empty();
@@ -228,7 +228,7 @@ impl World {
         get(self.status(), kind).unwrap().reason.as_deref().unwrap()
     }
 
-    fn sizes(&self) -> Vec<i32> {
+    pub(super) fn sizes(&self) -> Vec<i32> {
         self.sets.iter().map(super::size::size).collect()
     }
 

@@ -1,0 +1,91 @@
+//! The workloads of upstream's scheduler_perf, by their names: the same nodes and pods, how many of each,
+//! and what goes on beside.
+//!
+//! ```sh
+//! cargo bench --bench scheduler_perf                              # all, on 500, 5,000 and 15,000 nodes
+//! cargo bench --bench scheduler_perf -- 5000                      # on 5,000 nodes only
+//! cargo bench --bench scheduler_perf -- SchedulingBasic 5000 500  # one of them
+//! cargo bench --bench scheduler_perf -- --steady                  # latency at a steady rate of arrival
+//! ```
+//!
+//! Figures that say different things. *Decisions a second* are the engine's alone, on one core, by the time
+//! that it had the core: a pod decided and assumed, no API server. *Bound a second* is a whole cluster in this
+//! process, memory store, all cores, by the clock: from the first pod's creation, by one client, to the last
+//! one's binding seen by a watch; creation is in it. *CPU a pod* is what all threads together took for that,
+//! which other work on the machine changes least. `benches/README.md` says what differs from upstream's
+//! measurement.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a program that reports"
+)]
+
+mod decisions;
+mod pipeline;
+mod workloads;
+
+use std::{path::Path, time::Duration};
+
+use workloads::Workload;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Each figure is the middle one of so many runs.
+const RUNS: usize = 3;
+
+fn median(mut samples: Vec<f64>) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    samples[samples.len() / 2]
+}
+
+/// How long threads have been on a core, by a folder of `/proc`.
+fn on_core(thread: &Path) -> Duration {
+    let times = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let nanoseconds = times.split_whitespace().next().and_then(|time| time.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
+/// How long this thread has been on a core.
+fn thread_time() -> Duration {
+    on_core(Path::new("/proc/thread-self"))
+}
+
+/// How long the threads that there are have been on cores.
+fn process_time() -> Duration {
+    let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    threads.map(|thread| on_core(&thread.path())).sum()
+}
+
+fn report(workload: &Workload, nodes: usize) {
+    let sizes = workload.sizes(nodes);
+    let decided = median((0..RUNS).map(|_| decisions::rate(workload, nodes)).collect());
+    let (rates, times): (Vec<f64>, Vec<f64>) = (0..RUNS).map(|_| pipeline::rate(workload, nodes)).unzip();
+    let (bound, time) = (median(rates), median(times));
+    let threshold = workload.threshold.map_or_else(String::new, |least| format!("{least}/s"));
+    println!(
+        "| {} | {nodes} | {} | {} | {decided:.0}/s | {bound:.0}/s | {time:.0} us | {threshold} |",
+        workload.name, sizes.first, sizes.measured
+    );
+}
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if wanted.iter().any(|argument| argument == "--steady") {
+        return pipeline::steady();
+    }
+    let sizes: Vec<usize> = wanted.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let sizes = if sizes.is_empty() { vec![500, 5_000, 15_000] } else { sizes };
+    let named: Vec<&String> = wanted.iter().filter(|argument| argument.parse::<usize>().is_err()).collect();
+    println!(
+        "| workload | nodes | pods first | pods measured | decisions | bound | CPU a pod | upstream asks for |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    for workload in workloads::all() {
+        if named.is_empty() || named.iter().any(|name| *name == workload.name) {
+            sizes.iter().for_each(|&nodes| report(&workload, nodes));
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A whole cluster: API server, memory store, scheduler.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use rkube::{
+    api::client::{KindWatchEvent, KindWatchStream, WatchParams},
+    k8s_openapi::api::{core::v1::ServiceAccount, scheduling::v1::PriorityClass},
+    prelude::*,
+};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::workloads::{self, HIGH, HIGH_PRIORITY, NAMESPACES, Workload};
+
+/// How many requests are under way while a cluster is filled.
+const AT_ONCE: usize = 64;
+
+fn all_cores() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+async fn create(client: Client, pod: Pod) {
+    let namespace = pod.metadata.namespace.clone().unwrap();
+    Api::<Pod>::namespaced(client, namespace).create(&PostParams::default(), pod).await.unwrap();
+}
+
+async fn add_node(client: Client, node: Node) {
+    let nodes: Api<Node> = Api::all(client);
+    let made = nodes.create(&PostParams::default(), node.clone()).await.unwrap();
+    let with_status = Node { status: node.status, ..(*made).clone() };
+    nodes.update_status(&PostParams::default(), with_status).await.unwrap();
+}
+
+/// A cluster with the workload's nodes and the pods that are there before.
+async fn filled(workload: &Workload, nodes: usize) -> Cluster {
+    let cluster = Cluster::builder().retain_controllers(|_| false).start().await.unwrap();
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    for name in NAMESPACES {
+        let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        namespaces.create(&PostParams::default(), namespace).await.unwrap();
+        let account = serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+        let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), name);
+        accounts.create(&PostParams::default(), account).await.unwrap();
+    }
+    let classes: Api<PriorityClass> = Api::all(cluster.client());
+    let class = json!({"metadata": {"name": HIGH}, "value": HIGH_PRIORITY});
+    classes.create(&PostParams::default(), serde_json::from_value(class).unwrap()).await.unwrap();
+    let adding = stream::iter(workload.nodes(nodes));
+    adding.for_each_concurrent(AT_ONCE, |node| add_node(cluster.client(), node)).await;
+    let mut bound = watch(&cluster).await;
+    let first = workload.sizes(nodes).first;
+    let creating = stream::iter(workload.gated_pods().chain(workload.first_pods(nodes)));
+    let creating = creating.for_each_concurrent(AT_ONCE, |pod| create(cluster.client(), pod));
+    futures::join!(creating, until_bound(&mut bound, "first", first, |_, _| {}));
+    cluster
+}
+
+async fn watch(cluster: &Cluster) -> KindWatchStream<Pod> {
+    Api::<Pod>::all(cluster.client()).watch(&WatchParams::default()).await.unwrap()
+}
+
+/// Waits until so many pods of a name have a node; `seen` is told the number of each, and when.
+async fn until_bound(
+    events: &mut KindWatchStream<Pod>,
+    prefix: &str,
+    count: usize,
+    mut seen: impl FnMut(usize, Instant),
+) {
+    let mut bound = 0;
+    while bound < count {
+        let pod = match events.next().await {
+            Some(Ok(KindWatchEvent::Modified(pod))) if rkube::node_of(&pod).is_some() => pod,
+            Some(Ok(_)) => continue,
+            other => panic!("the watch ended: {other:?}"),
+        };
+        let name = pod.metadata.name.as_deref().unwrap_or_default().strip_prefix(prefix);
+        if let Some(number) = name.and_then(|rest| rest.get(1..)?.parse().ok()) {
+            bound += 1;
+            seen(number, Instant::now());
+        }
+    }
+}
+
+/// Creates the measured pods one after the other, and among them what goes on beside.
+async fn create_all(client: Client, new: Vec<Pod>, beside: Option<(usize, Pod)>, churns_nodes: bool) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    for (number, pod) in new.into_iter().enumerate() {
+        create(client.clone(), pod).await;
+        let Some((every, shape)) = &beside else { continue };
+        if number % every != every - 1 {
+            continue;
+        }
+        create(client.clone(), workloads::named(shape, "beside", number, 0)).await;
+        if churns_nodes {
+            let node = workloads::node(1_000_000 + number / every, &[]);
+            let name = node.metadata.name.clone().unwrap();
+            add_node(client.clone(), node).await;
+            let _ = nodes.delete(&name, &DeleteParams::default()).await;
+        }
+    }
+}
+
+/// Bound pods a second, creation included, and what each took of all cores together, in microseconds.
+pub(crate) fn rate(workload: &Workload, nodes: usize) -> (f64, f64) {
+    all_cores().block_on(async {
+        let cluster = filled(workload, nodes).await;
+        let new: Vec<Pod> = workload.measured_pods(nodes).collect();
+        let count = new.len();
+        let beside = workload.beside.as_ref().map(|(every, shape)| (*every, workloads::parsed(shape)));
+        let mut events = watch(&cluster).await;
+        let (start, before) = (Instant::now(), crate::process_time());
+        let creating = create_all(cluster.client(), new, beside, workload.churns_nodes);
+        let creating = cluster.context().spawner.spawn("creator", creating);
+        until_bound(&mut events, "measured", count, |_, _| {}).await;
+        let (took, worked) = (start.elapsed(), crate::process_time() - before);
+        creating.join().await;
+        cluster.stop().await;
+        (count as f64 / took.as_secs_f64(), worked.as_secs_f64() * 1e6 / count as f64)
+    })
+}
+
+/// How long a pod waits for its node when pods come at a steady rate.
+pub(crate) fn steady() {
+    const SECONDS: usize = 3;
+    println!("| workload | nodes | pods a second | p50 | p99 | longest |");
+    println!("|---|---|---|---|---|---|");
+    for workload in workloads::all().iter().filter(|workload| workload.name == "SchedulingBasic") {
+        for rate in [1_000, 5_000, 10_000] {
+            let mut waits = all_cores().block_on(waits(workload, 5_000, rate, rate * SECONDS));
+            waits.sort_unstable();
+            let at = |share: usize| waits[(waits.len() - 1) * share / 100];
+            println!("| {} | 5000 | {rate} | {:?} | {:?} | {:?} |", workload.name, at(50), at(99), at(100));
+        }
+    }
+}
+
+async fn waits(workload: &Workload, nodes: usize, rate: usize, count: usize) -> Vec<Duration> {
+    let cluster = filled(workload, nodes).await;
+    let new: Vec<Pod> = workload.measured_pods(nodes).take(count).collect();
+    let began = Arc::new(Mutex::new(vec![Instant::now(); count]));
+    let (client, noted) = (cluster.client(), began.clone());
+    let mut events = watch(&cluster).await;
+    let creating = async move {
+        let mut tick = tokio::time::interval(Duration::from_millis(1));
+        let (start, mut new) = (Instant::now(), new.into_iter().enumerate().peekable());
+        while new.peek().is_some() {
+            tick.tick().await;
+            let due = (start.elapsed().as_secs_f64() * rate as f64) as usize;
+            while let Some((number, pod)) = new.next_if(|(number, _)| *number < due) {
+                noted.lock()[number] = Instant::now();
+                create(client.clone(), pod).await;
+            }
+        }
+    };
+    let creating = cluster.context().spawner.spawn("creator", creating);
+    let mut waits = Vec::with_capacity(count);
+    until_bound(&mut events, "measured", count, |number, at| waits.push(at - began.lock()[number])).await;
+    creating.join().await;
+    cluster.stop().await;
+    waits
+}

@@ -7,5 +7,7 @@ mod identity;
 mod isolation;
 mod kube_rs;
 mod metrics;
+mod remote;
 mod replay;
+mod shutdown;
 mod workloads;

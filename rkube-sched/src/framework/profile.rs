@@ -254,6 +254,12 @@ impl Profile {
         event.is_wildcard() || self.hints.iter().any(|hints| hints.wants(event))
     }
 
+    /// Whether a plugin wants to hear of the event.
+    pub(crate) fn asks_for(&self, plugin: &str, event: &ClusterEvent) -> bool {
+        let asked = || self.hints.iter().filter(|hints| hints.plugin.name() == plugin);
+        event.is_wildcard() || asked().any(|hints| hints.wants(event))
+    }
+
     /// Whether a pod that `plugin` refused is worth another try after the event.
     pub(crate) fn hint(&self, plugin: &str, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         if event.is_wildcard() {

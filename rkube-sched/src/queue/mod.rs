@@ -21,10 +21,15 @@ mod heap;
 mod in_flight;
 mod nominator;
 
-use std::{cmp::Ordering, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::fast::FixedState;
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
@@ -108,6 +113,9 @@ pub struct SchedulingQueue {
     backoff: Heap,
     error_backoff: Heap,
     unschedulable: IndexMap<Uid, QueuedPod, FixedState>,
+    /// Those by each plugin that keeps them; an empty name for those that none does. An event that a plugin
+    /// does not ask for costs the pods that only it keeps nothing.
+    kept_by: BTreeMap<&'static str, IndexSet<Uid, FixedState>>,
     /// When each unschedulable pod is tried again whatever happens.
     leftovers: BTreeSet<(Instant, Uid)>,
     in_flight: InFlight,
@@ -141,6 +149,7 @@ impl SchedulingQueue {
             backoff: Heap::default(),
             error_backoff: Heap::default(),
             unschedulable: IndexMap::default(),
+            kept_by: BTreeMap::new(),
             leftovers: BTreeSet::new(),
             in_flight: InFlight::default(),
             nominator: Nominator::default(),
@@ -282,11 +291,28 @@ impl SchedulingQueue {
         if pod.gated_by.is_none() {
             self.leftovers.insert((pod.timestamp + self.config.max_unschedulable, uid.clone()));
         }
+        for plugin in keepers(&pod) {
+            self.kept_by.entry(plugin).or_default().insert(uid.clone());
+        }
         self.unschedulable.insert(uid, pod);
     }
 
-    fn unpark(&mut self, uid: &str) -> Option<QueuedPod> {
+    /// Takes a parked pod out, but for its place among the leftovers.
+    fn release(&mut self, uid: &str) -> Option<QueuedPod> {
         let pod = self.unschedulable.swap_remove(uid)?;
+        for plugin in keepers(&pod) {
+            if let Some(kept) = self.kept_by.get_mut(plugin) {
+                kept.swap_remove(uid);
+                if kept.is_empty() {
+                    self.kept_by.remove(plugin);
+                }
+            }
+        }
+        Some(pod)
+    }
+
+    fn unpark(&mut self, uid: &str) -> Option<QueuedPod> {
+        let pod = self.release(uid)?;
         self.leftovers.remove(&(pod.timestamp + self.config.max_unschedulable, pod.info.uid.clone()));
         Some(pod)
     }
@@ -414,8 +440,13 @@ impl SchedulingQueue {
             return;
         }
         self.in_flight.record(event);
-        let helped: Vec<(Uid, Wake)> = (self.unschedulable.iter())
-            .filter(|(uid, _)| ***uid != *except)
+        let asks = |plugin: &str| {
+            plugin.is_empty() || self.profiles.iter().any(|profile| profile.asks_for(plugin, event))
+        };
+        let kept = self.kept_by.iter().filter(|(plugin, _)| asks(plugin)).flat_map(|(_, kept)| kept);
+        let concerned: IndexSet<&Uid, FixedState> = kept.filter(|uid| ***uid != *except).collect();
+        let helped: Vec<(Uid, Wake)> = (concerned.into_iter())
+            .filter_map(|uid| self.unschedulable.get_key_value(uid))
             .map(|(uid, pod)| (uid.clone(), self.wake(pod, event)))
             .filter(|(_, wake)| *wake != Wake::Skip)
             .collect();
@@ -454,7 +485,7 @@ impl SchedulingQueue {
             && due <= now
         {
             self.leftovers.pop_first();
-            if let Some(pod) = self.unschedulable.swap_remove(&uid) {
+            if let Some(pod) = self.release(&uid) {
                 self.enqueue(pod, Wake::AfterBackoff, now);
             }
         }
@@ -471,6 +502,13 @@ impl SchedulingQueue {
         let ends = backoffs.into_iter().filter_map(|heap| heap.peek()).map(|pod| self.backoff_ends(pod));
         ends.chain(self.leftovers.first().map(|(due, _)| *due)).min()
     }
+}
+
+/// The plugins that keep a parked pod; an empty name if none does.
+fn keepers(pod: &QueuedPod) -> impl Iterator<Item = &'static str> {
+    let mut plugins = pod.rejected_by().peekable();
+    let none = plugins.peek().is_none().then_some("");
+    plugins.chain(none)
 }
 
 /// The profile's order, then that of arrival.

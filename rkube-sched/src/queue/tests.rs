@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -413,6 +413,21 @@ impl Pair {
     }
 }
 
+/// The pods that each plugin keeps, and those that none does, are those that wait for an event.
+fn check_keepers(queue: &SchedulingQueue) {
+    let mut kept = BTreeMap::<&str, BTreeSet<&Uid>>::new();
+    for (uid, pod) in &queue.unschedulable {
+        for plugin in pod.rejected_by() {
+            kept.entry(plugin).or_default().insert(uid);
+        }
+        if pod.rejected_by().next().is_none() {
+            kept.entry("").or_default().insert(uid);
+        }
+    }
+    let said = queue.kept_by.iter().map(|(plugin, uids)| (*plugin, uids.iter().collect()));
+    assert_eq!(said.collect::<BTreeMap<_, _>>(), kept);
+}
+
 fn run(steps: &[Step], pop_from_backoff: bool) {
     let start = Instant::now();
     let model = Model { pods: BTreeMap::new(), now: 0, sequence: 0, pop_from_backoff };
@@ -422,6 +437,7 @@ fn run(steps: &[Step], pop_from_backoff: bool) {
         pair.queue.flush(start + Duration::from_millis(pair.model.now));
         pair.model.flush();
         assert_eq!(pair.queue.len(), pair.model.len(), "after {step:?}");
+        check_keepers(&pair.queue);
     }
 }
 

@@ -84,11 +84,17 @@ pub enum CommitError<V> {
     #[error(transparent)]
     Conflict(Conflict<V>),
     /// No answer came: the transaction may have been committed, may be yet, or never. Read to find out.
+    /// Also of one that was committed, and replaced a value that cannot be read: the text says so.
     #[error("the outcome of the commit is unknown: {0}")]
     Unknown(String),
     /// The store refused or failed; nothing was done.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What is told of a transaction that was committed, and replaced a value that cannot be read.
+pub(crate) fn replaced_unread(revision: Revision, error: &StoreError) -> String {
+    format!("it was committed at revision {revision}, but replaced the {error}")
 }
 
 // Written out, so that errors can be shown whatever the value is.

@@ -39,8 +39,11 @@ pub struct WatchStats {
     pub live: usize,
     /// How many batches the slowest of these has yet to take.
     pub lag: usize,
-    /// How many fell so far behind that they must read the log again.
+    /// How many read the log, or will when they are next polled: they have just begun, or fell so far behind
+    /// that what they need is not held for them any more.
     pub lagging: usize,
+    /// How many revisions the slowest of all is behind the store, whatever of them it watches.
+    pub behind: u64,
 }
 
 /// How long something took, over all times it was done.

@@ -41,6 +41,15 @@ use crate::{
 ///
 /// Dropping the future of a commit does not take the commit back: it may happen or not, but all or nothing.
 ///
+/// # Values that cannot be read
+///
+/// A value at rest that does not decode, or whose encryption key is missing, is
+/// [`StoreError::Codec`] or [`StoreError::Transform`] wherever it would have to be shown: to readers, to the
+/// losers of a compare-and-swap, and to watches, which end at that event and can begin anew behind it. It
+/// stands in nobody's way: it is deleted and overwritten like any other, and goes with its lease. As nobody
+/// can tell what was there, such a commit ends as [`CommitError::Unknown`], which says that it is done. (A
+/// store that still holds the value as an object can tell, and does.)
+///
 /// # Limits
 ///
 /// [`Limits`] are the same on every backend, so that no caller sees which one it has.

@@ -27,4 +27,4 @@ pub(crate) use record::Stored;
 #[cfg(feature = "durable")]
 pub(crate) use replay::{Facts, Replay};
 pub(crate) use state::{Dropped, Marks, Retention, State, Written};
-pub(crate) use txn::{Applied, Prepared, Refusal};
+pub(crate) use txn::{Applied, Prepared, Refusal, Unread};

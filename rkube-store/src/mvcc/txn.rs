@@ -14,6 +14,11 @@ pub(crate) struct Prepared<V>(BTreeMap<Key, Ready<V>>);
 
 struct Ready<V> {
     modified: Revision,
+    /// The value, or why it cannot be read. That does not keep it from being replaced.
+    read: Result<Copies<V>, StoreError>,
+}
+
+struct Copies<V> {
     value: V,
     /// Its own copy, to stamp with the revision of a deletion.
     last: Option<V>,
@@ -25,19 +30,20 @@ impl<V: Value> Prepared<V> {
     }
 
     /// Gets what [`Refusal::Unprepared`] asks for.
-    pub(crate) fn add(&mut self, needs: Vec<Need<V>>, codec: &Codec) -> Result<(), StoreError> {
-        for need in needs {
-            let entry = need.stored.load(codec)?;
-            let last = need.deletes.then(|| {
-                let mut last = entry.value.clone();
-                // The first stamp on a shared value copies it; the one inside the commit then costs nothing.
-                last.stamp(Revision::ZERO);
-                last
+    pub(crate) fn add(&mut self, needs: Vec<Need<V>>, codec: &Codec) {
+        for Need { stored, deletes } in needs {
+            let (key, modified) = (stored.key.clone(), stored.modified);
+            let read = stored.load(codec).map(|entry| {
+                let last = deletes.then(|| {
+                    let mut last = entry.value.clone();
+                    // The first stamp on a shared value copies it; the one inside the commit then costs nothing.
+                    last.stamp(Revision::ZERO);
+                    last
+                });
+                Copies { value: entry.value, last }
             });
-            let ready = Ready { modified: entry.mod_revision, value: entry.value, last };
-            self.0.insert(entry.key, ready);
+            self.0.insert(key, Ready { modified, read });
         }
-        Ok(())
     }
 
     fn get(&self, key: &Key, modified: Revision) -> Option<&Ready<V>> {
@@ -68,6 +74,31 @@ pub(crate) struct Applied<V> {
     pub(crate) changes: Vec<Change<V>>,
     /// Whether it took the revision, rather than changing nothing.
     pub(crate) changed: bool,
+    /// Set if the changes do not tell all.
+    pub(crate) unread: Option<Unread>,
+}
+
+/// That a transaction replaced a value that cannot be read, so that nobody can tell what was there.
+pub(crate) struct Unread {
+    /// All keys that the transaction changed.
+    pub(crate) keys: Vec<Key>,
+    /// What is wrong with the first such value.
+    pub(crate) error: StoreError,
+}
+
+/// What a key has before an operation on it.
+struct Before<V> {
+    created: Revision,
+    version: u64,
+    /// With its own copy of the value if one was prepared; `None` if it cannot be read.
+    entry: Option<(Entry<V>, Option<V>)>,
+}
+
+/// A transaction in the course of being applied.
+struct Doing<V> {
+    prepared: Prepared<V>,
+    ids: SmallVec<[Id; 4]>,
+    unread: Option<StoreError>,
 }
 
 impl<V> Applied<V> {
@@ -135,7 +166,7 @@ impl<V: Value> State<V> {
         ops: Vec<Op<V>>,
         weights: &[u32],
         values: Vec<Option<Arc<[u8]>>>,
-        mut prepared: Prepared<V>,
+        prepared: Prepared<V>,
     ) -> Applied<V> {
         let changed = ops.iter().any(|op| match op {
             Op::Put { .. } => true,
@@ -143,10 +174,11 @@ impl<V: Value> State<V> {
         });
         if !changed {
             let none = |_| Change::Delete { previous: None, last: None };
-            return Applied { revision: self.head, changes: ops.into_iter().map(none).collect(), changed };
+            let changes = ops.into_iter().map(none).collect();
+            return Applied { revision: self.head, changes, changed, unread: None };
         }
         self.head = self.head.next();
-        let mut ids = SmallVec::<[Id; 4]>::new();
+        let mut doing = Doing { prepared, ids: SmallVec::new(), unread: None };
         let mut values = values.into_iter();
         let changes = ops
             .into_iter()
@@ -155,28 +187,26 @@ impl<V: Value> State<V> {
             .map(|(op, weight, bytes)| match op {
                 Op::Put { key, value, lease } => {
                     let body = Draft { value, bytes, lease, weight };
-                    self.put(key, body, &mut prepared, &mut ids)
+                    self.put(key, body, &mut doing)
                 }
-                Op::Delete { key } => self.delete(key, &mut prepared, &mut ids),
+                Op::Delete { key } => self.delete(key, &mut doing),
             })
             .collect();
-        self.log.push(&ids);
-        Applied { revision: self.head, changes, changed }
+        self.log.push(&doing.ids);
+        let key_of = |id: &Id| self.keys.record(*id).map(|record| record.key.clone());
+        let unread =
+            doing.unread.map(|error| Unread { keys: doing.ids.iter().filter_map(key_of).collect(), error });
+        Applied { revision: self.head, changes, changed, unread }
     }
 
-    fn put(
-        &mut self,
-        key: Key,
-        draft: Draft<V>,
-        prepared: &mut Prepared<V>,
-        ids: &mut SmallVec<[Id; 4]>,
-    ) -> Change<V> {
+    fn put(&mut self, key: Key, draft: Draft<V>, doing: &mut Doing<V>) -> Change<V> {
         let Draft { mut value, bytes, lease, weight } = draft;
         value.stamp(self.head);
         let id = self.keys.find(&key);
-        let previous = id.and_then(|id| self.previous(id, prepared)).map(|(entry, _)| entry);
-        let created = previous.as_ref().map(|entry| entry.create_revision);
-        let version = previous.as_ref().map_or(1, |entry| entry.version + 1);
+        let before = id.and_then(|id| self.before(id, doing));
+        let created = before.as_ref().map(|before| before.created);
+        let version = before.as_ref().map_or(1, |before| before.version + 1);
+        let previous = before.and_then(|before| before.entry).map(|(entry, _)| entry);
         let body = match bytes {
             None => Body::Object(value.clone()),
             Some(bytes) => Body::Both(Box::new((value.clone(), bytes))),
@@ -184,42 +214,55 @@ impl<V: Value> State<V> {
         let written = Version::new(self.head, created, version, lease, weight, body);
         let create_revision = written.created;
         let (id, key) = self.write(id, key, written);
-        ids.push(id);
+        doing.ids.push(id);
         let entry = Entry { key, value, create_revision, mod_revision: self.head, version, lease };
         Change::Put { entry, previous }
     }
 
-    fn delete(&mut self, key: Key, prepared: &mut Prepared<V>, ids: &mut SmallVec<[Id; 4]>) -> Change<V> {
+    fn delete(&mut self, key: Key, doing: &mut Doing<V>) -> Change<V> {
         let id = self.keys.find(&key);
-        let Some((previous, last)) = id.and_then(|id| self.previous(id, prepared)) else {
+        let Some(before) = id.and_then(|id| self.before(id, doing)) else {
+            return Change::Delete { previous: None, last: None };
+        };
+        let (id, _) = self.write(id, key, Version::new(self.head, None, 0, None, 0, Body::Gone));
+        doing.ids.push(id);
+        let Some((previous, last)) = before.entry else {
             return Change::Delete { previous: None, last: None };
         };
         let mut last = last.unwrap_or_else(|| previous.value.clone());
         last.stamp(self.head);
-        let (id, _) = self.write(id, key, Version::new(self.head, None, 0, None, 0, Body::Gone));
-        ids.push(id);
         Change::Delete { previous: Some(previous), last: Some(last) }
     }
 
-    /// The present entry of a key, with its own copy of the value if one was prepared.
-    fn previous(&self, id: Id, prepared: &mut Prepared<V>) -> Option<(Entry<V>, Option<V>)> {
+    /// What there is of a key.
+    fn before(&self, id: Id, doing: &mut Doing<V>) -> Option<Before<V>> {
         let record = self.keys.record(id)?;
         let version = &record.current;
         if version.is_gone() {
             return None;
         }
-        let (value, last) = match prepared.take(&record.key, version.modified) {
-            Some(ready) => (ready.value, ready.last),
-            None => (version.object()?.clone(), None),
+        let prepared = doing.prepared.take(&record.key, version.modified).map(|ready| ready.read);
+        let copies = match (prepared, version.object()) {
+            (Some(Ok(copies)), _) => Some(copies),
+            (_, Some(object)) => Some(Copies { value: object.clone(), last: None }),
+            (Some(Err(error)), None) => {
+                doing.unread.get_or_insert(error);
+                None
+            }
+            // Not after `examine`, which has it prepared.
+            (None, None) => None,
         };
-        let entry = Entry {
-            key: record.key.clone(),
-            value,
-            create_revision: version.created,
-            mod_revision: version.modified,
-            version: version.version,
-            lease: version.lease,
-        };
-        Some((entry, last))
+        let entry = copies.map(|Copies { value, last }| {
+            let entry = Entry {
+                key: record.key.clone(),
+                value,
+                create_revision: version.created,
+                mod_revision: version.modified,
+                version: version.version,
+                lease: version.lease,
+            };
+            (entry, last)
+        });
+        Some(Before { created: version.created, version: version.version, entry })
     }
 }

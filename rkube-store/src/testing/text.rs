@@ -5,11 +5,16 @@ use bytes::Bytes;
 
 use crate::{CodecError, Revision, Value};
 
+/// Nobody would write this by chance.
+const UNREADABLE: &str = "\0unreadable\0";
+
 /// The simplest value: a text and the revision that wrote it.
 ///
 /// ```
+/// use rkube_store::Value;
 /// use rkube_store::testing::Text;
 /// assert_eq!(Text::new("a").as_str(), "a");
+/// assert!(Text::decode(&Text::unreadable().encode().unwrap()).is_err());
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text {
@@ -21,6 +26,12 @@ impl Text {
     /// A text that was not written yet.
     pub fn new(text: impl Into<Arc<str>>) -> Self {
         Self { text: text.into(), revision: Revision::ZERO }
+    }
+
+    /// A text that is refused when it is decoded: to see what a store does with what it cannot read.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self::new(UNREADABLE)
     }
 
     /// The text.
@@ -42,7 +53,10 @@ impl Value for Text {
     }
 
     fn decode(bytes: &Bytes) -> Result<Self, CodecError> {
-        std::str::from_utf8(bytes).map(Self::new).map_err(CodecError::new)
+        match std::str::from_utf8(bytes) {
+            Ok(UNREADABLE) => Err(CodecError::new("marked as unreadable")),
+            text => text.map(Self::new).map_err(CodecError::new),
+        }
     }
 
     fn stamp(&mut self, revision: Revision) {

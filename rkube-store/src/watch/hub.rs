@@ -9,7 +9,8 @@ use smallvec::{SmallVec, smallvec};
 use super::ring::{Next, Ring};
 use crate::{Batch, Change, Event, Key, Prefix, Revision, WatchStats};
 
-/// Where commits meet watchers. Locks are taken in the order: the store's state, `rings`, one ring.
+/// Where commits meet watchers. Locks are taken in the order: the store's state, `rings`, one ring; that of
+/// `readers` alone.
 pub(crate) struct Hub<V> {
     bound: usize,
     rings: Mutex<BTreeMap<Prefix, Arc<Mutex<Ring<V>>>>>,
@@ -17,6 +18,10 @@ pub(crate) struct Hub<V> {
     published: AtomicU64,
     /// The highest revision that progress was requested for.
     requested: AtomicU64,
+    /// The watchers that read the log, and up to where each is complete.
+    readers: Mutex<BTreeMap<u64, Arc<AtomicU64>>>,
+    /// How many began to read it.
+    begun: AtomicU64,
 }
 
 /// Who is to be woken, and what is to be dropped, when no lock is held any more.
@@ -32,7 +37,6 @@ impl<V> Wake<V> {
         Self { wakers: SmallVec::new(), _gone: SmallVec::new() }
     }
 
-    #[cfg(feature = "etcd")]
     fn lag(&mut self, ring: &Mutex<Ring<V>>, revision: Revision) {
         let (wakers, gone) = ring.lock().lag(revision);
         self.wakers.push(wakers);
@@ -52,6 +56,8 @@ impl<V: Clone> Hub<V> {
             rings: Mutex::new(BTreeMap::new()),
             published: AtomicU64::new(head.0),
             requested: AtomicU64::new(0),
+            readers: Mutex::default(),
+            begun: AtomicU64::new(0),
         }
     }
 
@@ -78,7 +84,6 @@ impl<V: Clone> Hub<V> {
 
     /// As [`Hub::publish`] for changes that are not at hand as events: those who watch any of these keys
     /// read them in the log.
-    #[cfg(feature = "etcd")]
     pub(crate) fn publish_in_log<'k>(
         &self,
         revision: Revision,
@@ -104,13 +109,22 @@ impl<V: Clone> Hub<V> {
 
     pub(crate) fn stats(&self) -> WatchStats {
         let mut stats = WatchStats::default();
-        for ring in self.rings.lock().values() {
-            let (members, lagging, lag) = ring.lock().stats();
-            stats.live += members - lagging;
-            stats.lagging += lagging;
-            stats.lag = stats.lag.max(lag);
-        }
+        let rings = self.rings.lock();
+        let head = Revision(self.published.load(Ordering::Acquire));
+        rings.values().for_each(|ring| ring.lock().count(head, &mut stats));
+        drop(rings);
+        let readers = self.readers.lock();
+        let slowest = readers.values().map(|reached| reached.load(Ordering::Relaxed)).min();
+        stats.lagging += readers.len();
+        stats.behind = stats.behind.max(slowest.map_or(0, |reached| head.0.saturating_sub(reached)));
         stats
+    }
+
+    /// Counts a watcher that reads the log from behind this revision on.
+    pub(crate) fn read_log(self: &Arc<Self>, reached: Revision) -> Reading<V> {
+        let (id, reached) = (self.begun.fetch_add(1, Ordering::Relaxed), Arc::new(AtomicU64::new(reached.0)));
+        self.readers.lock().insert(id, reached.clone());
+        Reading { hub: self.clone(), id, reached }
     }
 
     /// The highest revision that progress was requested for.
@@ -170,6 +184,26 @@ fn publish_many<V: Clone>(rings: &Rings<V>, revision: Revision, changes: &[Chang
         if let Some(ring) = rings.get(text) {
             push(ring, Arc::new(Batch { revision, events }), wake);
         }
+    }
+}
+
+/// A watcher's place in the log; dropping it gives the place up.
+pub(crate) struct Reading<V> {
+    hub: Arc<Hub<V>>,
+    id: u64,
+    reached: Arc<AtomicU64>,
+}
+
+impl<V> Reading<V> {
+    /// It is complete up to here.
+    pub(crate) fn reach(&self, revision: Revision) {
+        self.reached.store(revision.0, Ordering::Relaxed);
+    }
+}
+
+impl<V> Drop for Reading<V> {
+    fn drop(&mut self) {
+        self.hub.readers.lock().remove(&self.id);
     }
 }
 

@@ -26,7 +26,7 @@ use futures::Stream;
 use futures::stream::{BoxStream, FusedStream};
 
 use crate::{Batch, Revision, WatchError};
-pub(crate) use hub::{Hub, Subscription, Wake};
+pub(crate) use hub::{Hub, Reading, Subscription, Wake};
 pub(crate) use ring::Next;
 
 /// From where to watch, and what besides events.

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::{Batch, Revision};
+use crate::{Batch, Revision, WatchStats};
 
 /// The latest batches of one prefix, and the watchers that read them: each at its own place, the batches
 /// held once. A batch leaves when the last of the watchers that were there at its coming has taken it, or
@@ -89,11 +89,16 @@ impl<V> Ring<V> {
         (self.undue(), waker)
     }
 
-    /// How many watchers there are, how many of them lag, and how many batches the slowest other one has
-    /// yet to take.
-    pub(super) fn stats(&self) -> (usize, usize, usize) {
-        let members = self.members.len() - self.free.len();
-        (members, members - self.active, self.batches.len())
+    /// Adds its watchers to the store's, which is at this revision.
+    pub(super) fn count(&self, head: Revision, stats: &mut WatchStats) {
+        let lagged = self.members.iter().flatten().filter_map(|member| member.lagged);
+        // A batch is held while somebody needs it.
+        let needed = self.batches.front().map(|slot| slot.batch.revision.previous());
+        let slowest = lagged.chain(needed).min().unwrap_or(head);
+        stats.live += self.active;
+        stats.lagging += self.members.len() - self.free.len() - self.active;
+        stats.lag = stats.lag.max(self.batches.len());
+        stats.behind = stats.behind.max(head.0.saturating_sub(slowest.0));
     }
 
     pub(super) fn is_deserted(&self) -> bool {
@@ -101,7 +106,6 @@ impl<V> Ring<V> {
     }
 
     /// Has every watcher go on in the log: what happened at this revision cannot be held here.
-    #[cfg(feature = "etcd")]
     pub(super) fn lag(&mut self, revision: Revision) -> (Vec<Option<Waker>>, Vec<Arc<Batch<V>>>) {
         for member in self.members.iter_mut().flatten().filter(|member| member.lagged.is_none()) {
             let at = usize::try_from(member.next - self.first).unwrap_or(usize::MAX);
@@ -287,7 +291,6 @@ mod tests {
         assert_eq!(gone.iter().map(|batch| batch.revision.0).collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 
-    #[cfg(feature = "etcd")]
     #[test]
     fn what_is_only_in_the_log_sends_each_watcher_there_from_its_own_place() {
         let mut ring = Ring::new(4);

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use rkube_store::Store;
 use rkube_store::testing::etcd::{Server, Signal};
 use rkube_store::testing::{Text, suite};
+use rkube_store::{Key, Store, StoreError, Txn};
 
 use crate::place::{builder, connect, server, spread};
 
@@ -73,6 +73,12 @@ async fn passes(harness: Arc<OfEtcd>, wanted: impl Fn(&str) -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_member() {
+    // The cases of what cannot be read are of no worth on a store that can read it.
+    let harness = OfEtcd::new(false);
+    let store = suite::Harness::store(&*harness).await;
+    store.commit(Txn::new().put("a/1", Text::unreadable())).await.unwrap();
+    let read = store.get(&Key::new("a/1"), None).await;
+    assert!(matches!(read, Err(StoreError::Codec { .. })), "{read:?}");
     passes(OfEtcd::new(false), |name| !is_of_leases(name)).await;
 }
 

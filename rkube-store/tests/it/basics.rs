@@ -8,7 +8,7 @@ use futures::{FutureExt, StreamExt};
 use rkube_store::testing::Text;
 use rkube_store::{
     Change, CodecError, CommitError, Key, ListOptions, Memory, Prefix, Revision, Store, StoreError, Txn,
-    Value, WatchItem, WatchOptions,
+    Value, WatchItem, WatchOptions, WatchStats,
 };
 
 use crate::plain::Plain;
@@ -176,12 +176,50 @@ async fn stats_tell_how_far_watchers_are_behind() {
     }
     let stats = store.stats();
     assert_eq!((stats.watches.live, stats.watches.lag, stats.watches.lagging), (1, 5, 0));
+    assert_eq!(stats.watches.behind, 5);
     for at in 5..30 {
         store.commit(Txn::create(format!("a/{at}"), Text::new("x"))).await.unwrap();
     }
     let stats = store.stats();
-    assert_eq!((stats.watches.live, stats.watches.lagging), (0, 1));
+    assert_eq!((stats.watches.live, stats.watches.lagging, stats.watches.behind), (0, 1, 30));
     assert_eq!((stats.revision, stats.compacted, stats.sizes.revisions), (Revision(31), Revision(11), 20));
+}
+
+/// One that reads the log is the slowest there is, so it must not be the one that nobody sees.
+#[tokio::test]
+async fn stats_tell_of_watchers_that_read_the_log() {
+    let store: Memory<Text> = Memory::builder().watch_queue(2).build();
+    let put = async |at: u64| store.commit(Txn::new().put("a/1", Text::new(format!("{at}")))).await.unwrap();
+    for at in 2..=1001 {
+        put(at).await;
+    }
+    let watches = || {
+        let WatchStats { live, lag, lagging, behind } = store.stats().watches;
+        (live, lag, lagging, behind)
+    };
+    assert_eq!(watches(), (0, 0, 0, 0));
+    let all = WatchOptions::after(Revision(1));
+    let of_all = store.watch(&Prefix::all(), all).await.unwrap();
+    let mut of_some = store.watch(&Prefix::new("a"), all).await.unwrap();
+    assert_eq!(watches(), (0, 0, 2, 1000), "they have just begun");
+    drop(of_all);
+    for at in 1..=400 {
+        of_some.next().await.unwrap().unwrap();
+        assert_eq!(watches(), (0, 0, 1, 1000 - at), "what was read ahead is not yet taken");
+    }
+    while watches().3 > 0 {
+        of_some.next().await.unwrap().unwrap();
+    }
+    assert!(futures::poll!(of_some.next()).is_pending());
+    assert_eq!(watches(), (1, 0, 0, 0), "it has caught up");
+    for at in 1..=5 {
+        put(at).await;
+    }
+    assert_eq!(watches(), (0, 0, 1, 5), "it fell out of its queue");
+    of_some.next().await.unwrap().unwrap();
+    assert_eq!(watches(), (0, 0, 1, 4), "and reads the log");
+    drop(of_some);
+    assert_eq!(watches(), (0, 0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]

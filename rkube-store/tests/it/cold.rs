@@ -115,12 +115,9 @@ async fn a_wrong_key_is_an_error_that_names_it() {
     forgetful.forgot.store(1, Ordering::SeqCst);
     let get = store.get(&Key::new("secrets/a"), None).await.unwrap_err();
     let list = store.list(&Prefix::all(), ListOptions::default()).await.unwrap_err();
-    let CommitError::Store(update) =
-        store.commit(Txn::update("secrets/a", Text::new("two"), written)).await.unwrap_err()
-    else {
-        panic!("no conflict")
-    };
-    for error in [get, list, update] {
+    let create = store.commit(Txn::create("secrets/a", Text::new("two"))).await.unwrap_err();
+    let CommitError::Store(create) = create else { panic!("{create}") };
+    for error in [get, list, create] {
         let text = error.to_string();
         assert!(text.contains("secrets/a") && text.contains("\"k1\""), "{text}");
         assert!(matches!(error, StoreError::Transform { source: TransformError::UnknownKey { .. }, .. }));
@@ -134,6 +131,14 @@ async fn a_wrong_key_is_an_error_that_names_it() {
     );
     forgetful.forgot.store(0, Ordering::SeqCst);
     assert_eq!(put(&store, "secrets/a", "two").await, written.next(), "nothing was written meanwhile");
+    // What is written in its place is written, although nobody can tell what was there.
+    forgetful.forgot.store(1, Ordering::SeqCst);
+    let update = store.commit(Txn::update("secrets/a", Text::new("three"), written.next())).await;
+    let Err(CommitError::Unknown(reason)) = update else { panic!("{update:?}") };
+    assert!(reason.contains("at revision 4") && reason.contains("\"k1\""), "{reason}");
+    forgetful.forgot.store(0, Ordering::SeqCst);
+    let read = store.get(&Key::new("secrets/a"), None).await.unwrap().entry.unwrap();
+    assert_eq!((read.value.as_str(), read.version), ("three", 3));
 }
 
 /// Counts how often it is encoded and decoded.

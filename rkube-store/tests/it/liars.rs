@@ -34,6 +34,8 @@ struct Liar {
 #[derive(Default)]
 struct Disk {
     written: BTreeMap<Revision, Txn<Text>>,
+    /// In the order in which they were granted, and whether each was revoked.
+    leases: Vec<(Lease, bool)>,
     dead: bool,
 }
 
@@ -142,7 +144,9 @@ impl Store<Text> for Liar {
     }
 
     async fn grant(&self, time_to_live: Duration) -> Result<Lease, StoreError> {
-        self.memory.grant(time_to_live).await
+        let lease = self.memory.grant(time_to_live).await?;
+        self.disk.lock().leases.push((lease, false));
+        Ok(lease)
     }
 
     async fn keep_alive(&self, lease: LeaseId) -> Result<Lease, StoreError> {
@@ -154,7 +158,16 @@ impl Store<Text> for Liar {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), CommitError<Text>> {
-        self.memory.revoke(lease).await
+        let mut end = self.memory.list(&Prefix::all(), ListOptions::default()).await?.entries;
+        end.retain(|entry| entry.lease == Some(lease));
+        self.memory.revoke(lease).await?;
+        let mut disk = self.disk.lock();
+        if !end.is_empty() {
+            let txn = end.into_iter().fold(Txn::new(), |txn, entry| txn.remove(entry.key));
+            disk.written.insert(self.head(), txn);
+        }
+        disk.leases.iter_mut().filter(|(known, _)| known.id == lease).for_each(|(_, over)| *over = true);
+        Ok(())
     }
 
     fn stats(&self) -> Stats {
@@ -274,18 +287,24 @@ impl suite::Harness for Liars {
             .iter()
             .find(|liar| Arc::as_ptr(liar).cast::<()>() == Arc::as_ptr(&store).cast())
             .cloned()?;
-        let mut written = {
+        let (mut written, leases) = {
             let mut disk = before.disk.lock();
             disk.dead = true;
-            std::mem::take(&mut disk.written)
+            (std::mem::take(&mut disk.written), std::mem::take(&mut disk.leases))
         };
         if self.lie == 15 {
             let kept = written.len().saturating_sub(3);
             written = written.into_iter().take(kept).collect();
         }
         let after = Liar::new(self.lie);
+        for (lease, _) in &leases {
+            after.grant(lease.granted).await.ok()?;
+        }
         for txn in written.into_values() {
             after.commit(txn).await.ok()?;
+        }
+        for (lease, _) in leases.iter().filter(|(_, over)| *over) {
+            after.revoke(lease.id).await.ok()?;
         }
         Some(self.add(after))
     }

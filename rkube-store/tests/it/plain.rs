@@ -117,6 +117,22 @@ impl Codec {
         })
     }
 
+    /// As a change, of which the new value is at hand.
+    fn put<V: Value>(
+        &self,
+        raw: &Change<Raw>,
+        mut value: V,
+        revision: Revision,
+    ) -> Result<Change<V>, StoreError> {
+        let Some(Entry { key, create_revision, mod_revision, version, lease, .. }) = raw.entry().cloned()
+        else {
+            return self.change(raw, revision);
+        };
+        value.stamp(revision);
+        let entry = Entry { key, value, create_revision, mod_revision, version, lease };
+        Ok(Change::Put { entry, previous: raw.previous().map(|entry| self.entry(entry)).transpose()? })
+    }
+
     fn batch<V: Value>(&self, raw: &Batch<Raw>) -> Result<Batch<V>, StoreError> {
         let event = |event: &Event<Raw>| {
             let change = self.change(&event.change, event.revision)?;
@@ -154,16 +170,24 @@ impl<V: Value> Store<V> for Plain {
         // The limits are on values' own bytes, not on what a transformer makes of them.
         Limits::DEFAULT.check(&txn)?;
         let mut raw = Txn { checks: txn.checks, ops: Vec::new() };
-        for op in txn.ops {
+        for op in &txn.ops {
             raw.ops.push(match op {
-                Op::Delete { key } => Op::Delete { key },
-                Op::Put { key, value, lease } => Op::Put { value: codec.seal(&key, &value)?, key, lease },
+                Op::Delete { key } => Op::Delete { key: key.clone() },
+                Op::Put { key, value, lease } => {
+                    Op::Put { value: codec.seal(key, value)?, key: key.clone(), lease: *lease }
+                }
             });
         }
         match self.with(|state| state.model.commit(raw)) {
             Ok(Committed { revision, changes }) => {
-                let changes = changes.iter().map(|change| codec.change(change, revision));
-                Ok(Committed { revision, changes: changes.collect::<Result<_, _>>()? })
+                let changes = txn.ops.into_iter().zip(&changes).map(|(op, change)| match op {
+                    Op::Put { value, .. } => codec.put(change, value, revision),
+                    Op::Delete { .. } => codec.change(change, revision),
+                });
+                let changes = changes.collect::<Result<_, _>>();
+                // It is done, whatever can be told of it.
+                let changes = changes.map_err(|error| CommitError::Unknown(error.to_string()))?;
+                Ok(Committed { revision, changes })
             }
             Err(CommitError::Conflict(Conflict { check, key, current, revision })) => {
                 let current = current.map(|entry| codec.entry(&entry)).transpose()?;

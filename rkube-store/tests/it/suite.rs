@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use rkube_store::testing::{Text, suite};
-use rkube_store::{Memory, Store};
+use rkube_store::{Key, Memory, Store, StoreError, Txn};
 
 use crate::cold::Toy;
 use crate::plain::Plain;
@@ -83,6 +83,21 @@ async fn memory_with_cold_values_and_short_queues() {
 #[tokio::test(start_paused = true)]
 async fn plain_bytes() {
     passes(OfPlain).await;
+}
+
+/// The cases of what cannot be read are of no worth on a store that can read it.
+pub(crate) async fn cannot_read(harness: &dyn suite::Harness) {
+    let store = harness.store().await;
+    store.commit(Txn::new().put("a/1", Text::unreadable())).await.unwrap();
+    let store = harness.after_crash(store.clone()).await.unwrap_or(store);
+    let read = store.get(&Key::new("a/1"), None).await;
+    assert!(matches!(read, Err(StoreError::Codec { .. })), "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_suite_meets_what_cannot_be_read() {
+    cannot_read(&OfMemory { cramped: true }).await;
+    cannot_read(&OfPlain).await;
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use tokio::time::Instant;
 
 use super::journal::{Entry, Lost, Record, Sealed, Writes};
 use super::{Engine, Receiver};
-use crate::mvcc::{Applied, Dropped, Prepared, Refusal, State};
+use crate::error::replaced_unread;
+use crate::mvcc::{Applied, Dropped, Prepared, Refusal, State, Unread};
 use crate::watch::Wake;
-use crate::{CommitError, Committed, Conflict, LeaseId, Limits, Op, Revision, StoreError, Txn, Value};
+use crate::{
+    Change, CommitError, Committed, Conflict, LeaseId, Limits, Op, Revision, StoreError, Txn, Value,
+};
 
 /// How often values are prepared outside of the lock before it is done within it: another writer may
 /// change them each time.
@@ -157,7 +160,10 @@ impl<V: Value> Engine<V> {
     ) -> Result<(), CommitError<V>> {
         match refusal {
             Ok(()) => Ok(()),
-            Err(Refusal::Unprepared(needs)) => Ok(prepared.add(needs, &self.codec)?),
+            Err(Refusal::Unprepared(needs)) => {
+                prepared.add(needs, &self.codec);
+                Ok(())
+            }
             Err(Refusal::LeaseNotFound(id)) => Err(StoreError::LeaseNotFound(id).into()),
             Err(Refusal::Conflict { check, current }) => {
                 let current = current.map(|stored| stored.load(&self.codec)).transpose()?;
@@ -177,7 +183,7 @@ impl<V: Value> Engine<V> {
     ) -> Result<Begun<V>, CommitError<V>> {
         let Parts { writes, weights, sealed, ends } = parts;
         self.admit(&state, writes)?;
-        let applied = state.apply(txn.ops, &weights, sealed.values, prepared);
+        let mut applied = state.apply(txn.ops, &weights, sealed.values, prepared);
         if let Some(id) = ends {
             state.end_lease(id);
             self.note_next_end(&state);
@@ -190,7 +196,11 @@ impl<V: Value> Engine<V> {
             if after.crowded {
                 self.cool();
             }
-            return Ok(Begun::Done(applied.committed()));
+            // Nobody is told what went with a lease.
+            return match applied.unread.take().filter(|_| ends.is_none()) {
+                None => Ok(Begun::Done(applied.committed())),
+                Some(unread) => Err(CommitError::Unknown(replaced_unread(applied.revision, &unread.error))),
+            };
         };
         let record = match (applied.changed, ends) {
             (true, ends) => Record::Commit { operations: sealed.operations, ends },
@@ -200,8 +210,9 @@ impl<V: Value> Engine<V> {
             }
             (false, None) => Record::Nothing,
         };
+        let unread = applied.unread.take();
         let (entry, receiver) = Entry::new(record, applied.committed());
-        journal.push(entry);
+        journal.push(Entry { unread, ..entry });
         let crowded = state.is_crowded();
         drop(state);
         if crowded {
@@ -215,10 +226,18 @@ impl<V: Value> Engine<V> {
         if !applied.changed {
             return After { wake: Wake::none(), dropped, crowded: false };
         }
-        let wake = self.hub.publish(applied.revision, &applied.changes);
+        let wake = self.tell(applied.revision, &applied.changes, applied.unread.as_ref());
         state.show(applied.revision);
         self.bound_history(state, 1, &mut dropped);
         After { wake, dropped, crowded: state.is_crowded() }
+    }
+
+    /// Hands a commit to the watchers. What cannot be read is no event: they find it in the log, and end.
+    fn tell(&self, revision: Revision, changes: &[Change<V>], unread: Option<&Unread>) -> Wake<V> {
+        match unread {
+            None => self.hub.publish(revision, changes),
+            Some(unread) => self.hub.publish_in_log(revision, unread.keys.iter()),
+        }
     }
 
     #[cfg_attr(not(feature = "durable"), allow(dead_code, reason = "a journal calls it"))]
@@ -233,18 +252,14 @@ impl<V: Value> Engine<V> {
             let mut dropped = Dropped::none();
             let mut state = self.state.write();
             for entry in some.iter().filter(|entry| matches!(entry.record, Record::Commit { .. })) {
-                wakes.push(self.hub.publish(entry.committed.revision, &entry.committed.changes));
-                state.show(entry.committed.revision);
+                let Committed { revision, changes } = &entry.committed;
+                wakes.push(self.tell(*revision, changes, entry.unread.as_ref()));
+                state.show(*revision);
             }
             self.bound_history(&mut state, some.len(), &mut dropped);
             drop(state);
             wakes.into_iter().for_each(Wake::wake);
-            for entry in some {
-                if let Some(waiter) = entry.waiter {
-                    // A caller that did not wait for the end does not mind.
-                    let _ = waiter.send(Ok(entry.committed));
-                }
-            }
+            some.into_iter().for_each(Entry::answer);
         }
     }
 

@@ -3,6 +3,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::error::replaced_unread;
+use crate::mvcc::Unread;
 use crate::{Committed, LeaseId, Revision, StoreError, Txn, Value};
 
 /// Where a commit goes before anybody may see it. A store without one shows commits at once.
@@ -53,6 +55,7 @@ pub(in crate::backend) struct Sealed {
 pub(in crate::backend) struct Entry<V> {
     pub(in crate::backend) record: Record,
     pub(in crate::backend) committed: Committed<V>,
+    pub(in crate::backend) unread: Option<Unread>,
     pub(in crate::backend) waiter: Option<oneshot::Sender<Result<Committed<V>, Lost>>>,
     pub(in crate::backend) since: Instant,
 }
@@ -75,7 +78,8 @@ pub(in crate::backend) enum Record {
     Compact(Revision),
 }
 
-/// The journal failed before it could tell that an entry is durable; why.
+/// Why it is not known, or cannot be told, what an entry did: mostly, the journal failed before it could
+/// tell that it is durable.
 #[derive(Clone, Debug)]
 pub(in crate::backend) struct Lost(pub(in crate::backend) String);
 
@@ -85,6 +89,20 @@ pub(in crate::backend) type Receiver<V> = oneshot::Receiver<Result<Committed<V>,
 impl<V> Entry<V> {
     pub(super) fn new(record: Record, committed: Committed<V>) -> (Self, Receiver<V>) {
         let (waiter, receiver) = oneshot::channel();
-        (Self { record, committed, waiter: Some(waiter), since: Instant::now() }, receiver)
+        let entry = Self { record, committed, unread: None, waiter: Some(waiter), since: Instant::now() };
+        (entry, receiver)
+    }
+
+    /// Tells who waits that it is durable.
+    pub(super) fn answer(self) {
+        let Some(waiter) = self.waiter else { return };
+        // Nobody is told what went with a lease.
+        let told = self.unread.filter(|_| !matches!(self.record, Record::Commit { ends: Some(_), .. }));
+        let answer = match told {
+            None => Ok(self.committed),
+            Some(unread) => Err(Lost(replaced_unread(self.committed.revision, &unread.error))),
+        };
+        // A caller that did not wait for the end does not mind.
+        let _ = waiter.send(answer);
     }
 }

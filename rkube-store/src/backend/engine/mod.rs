@@ -82,17 +82,21 @@ impl<V: Value> Engine<V> {
         if now < Duration::from_nanos(end) {
             return;
         }
-        // Where nothing can be written any more, leases stay as they are.
+        // Where nothing can be written any more, leases stay as they are, and need not be looked at again.
         if self.journal.as_ref().is_some_and(|journal| journal.admit(Writes::Less).is_err()) {
+            self.next_end.store(u64::MAX, Ordering::Release);
             return;
         }
         loop {
             let due = self.state.read().next_end().filter(|(end, _)| *end <= now);
             let Some((_, id)) = due else { break };
-            if let Err(error) = self.end_lease(id, Some(now)) {
-                // A value that cannot be decoded must not hold up all other leases for ever.
-                tracing::error!(lease = %id, %error, "the keys of an ended lease could not be deleted");
-                self.state.write().end_lease(id);
+            match self.end_lease(id, Some(now)) {
+                Ok(_) | Err(CommitError::Store(StoreError::LeaseNotFound(_))) => {}
+                Err(error) => {
+                    // It must not hold up all other leases, and does not end in memory alone.
+                    tracing::error!(lease = %id, %error, "a lease cannot end now; it gets its time once more");
+                    let _ = self.state.write().keep_alive(id, now);
+                }
             }
         }
         self.note_next_end(&self.state.read());

@@ -37,8 +37,9 @@ macro_rules! common_options {
         }
 
         /// How long ago a revision may have been current to be read and watched from; without bound by
-        /// default. Old history goes away as new commits come, and without any while `run_expiry` runs. Ages count from when the process first saw
-        /// a revision, by a clock that no change of the system's time moves.
+        /// default. Old history goes away as new commits come, and without any while the store's driver
+        /// (`run_expiry`, or `run` of etcd's) is polled. Ages count from when the process first saw a
+        /// revision, by a clock that no change of the system's time moves.
         pub fn history_age(mut self, age: std::time::Duration) -> Self {
             self.options.history.age = Some(age);
             self

@@ -7,7 +7,7 @@ use futures::Stream;
 
 use super::Engine;
 use crate::mvcc::{Codec, Written};
-use crate::watch::{Next, Subscription};
+use crate::watch::{Next, Reading, Subscription};
 use crate::{
     Batch, Change, Event, Prefix, Revision, StoreError, Value, Watch, WatchError, WatchItem, WatchOptions,
 };
@@ -34,7 +34,7 @@ pub(in crate::backend) fn watch<V: Value>(
         reached: options.after,
         reported: engine.hub.requested(),
         ready: VecDeque::new(),
-        source: Source::Log { next: options.after.next() },
+        source: Source::Log { next: options.after.next(), place: engine.hub.read_log(options.after) },
     };
     drop(state);
     Ok(Watch::new(watcher))
@@ -55,7 +55,7 @@ struct Watcher<V> {
 
 enum Source<V> {
     /// What was committed already, from this revision on.
-    Log { next: Revision },
+    Log { next: Revision, place: Reading<V> },
     /// What is committed now.
     Ring(Subscription<V>),
 }
@@ -87,9 +87,22 @@ impl<V: Value> Watcher<V> {
             let events = events.collect::<Result<_, _>>()?;
             self.ready.push_back(Arc::new(Batch { revision, events }));
         }
-        self.source = Source::Log { next: last.next() };
         self.reached = self.ready.front().map_or(last, |first| first.revision.previous()).max(self.reached);
+        if let Source::Log { next, place } = &mut self.source {
+            *next = last.next();
+            place.reach(self.reached);
+        }
         Ok(())
+    }
+
+    /// Yields the next batch of those that were read from the log.
+    fn take_ready(&mut self) -> Option<Arc<Batch<V>>> {
+        let batch = self.ready.pop_front()?;
+        self.reached = batch.revision;
+        if let Source::Log { place, .. } = &self.source {
+            place.reach(self.reached);
+        }
+        Some(batch)
     }
 
     fn progress(&mut self) -> Option<Revision> {
@@ -125,13 +138,12 @@ impl<V: Value> Stream for Watcher<V> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         for _ in 0..PIECES {
-            if let Some(batch) = this.ready.pop_front() {
-                this.reached = batch.revision;
+            if let Some(batch) = this.take_ready() {
                 return Poll::Ready(Some(Ok(WatchItem::Events(batch))));
             }
             let subscription = match &this.source {
                 Source::Ring(subscription) => subscription,
-                Source::Log { next } => {
+                Source::Log { next, .. } => {
                     let next = *next;
                     if let Err(error) = this.read_log(next) {
                         return Poll::Ready(Some(Err(error)));
@@ -146,8 +158,9 @@ impl<V: Value> Stream for Watcher<V> {
                     return Poll::Ready(Some(Ok(WatchItem::Events(batch))));
                 }
                 (Next::Lagged(complete), _) => {
-                    let next = complete.max(this.options.after).next();
-                    this.source = Source::Log { next };
+                    let complete = complete.max(this.options.after);
+                    let place = this.engine.hub.read_log(complete);
+                    this.source = Source::Log { next: complete.next(), place };
                 }
                 (Next::Drained, published) => {
                     this.reached = this.reached.max(published);

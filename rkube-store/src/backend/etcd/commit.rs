@@ -10,6 +10,7 @@ use super::wire::{
     RangeRequest, Request, RequestOp, Response, ResponseOp, TxnRequest, TxnResponse, revision,
 };
 use super::{Failure, Shared, is_full, unavailable};
+use crate::error::replaced_unread;
 use crate::mvcc::Codec;
 use crate::{
     Change, Check, CommitError, Committed, Conflict, Entry, Key, Op, Revision, StoreError, Txn, Value,
@@ -119,9 +120,7 @@ fn committed<V: Value>(
         Ok(change(op, previous, revision))
     });
     let changes = changes.collect::<Result<_, StoreError>>();
-    let changes = changes.map_err(|error| {
-        CommitError::Unknown(format!("it was committed at revision {revision}, but replaced the {error}"))
-    })?;
+    let changes = changes.map_err(|error| CommitError::Unknown(replaced_unread(revision, &error)))?;
     Ok(Committed { revision, changes })
 }
 

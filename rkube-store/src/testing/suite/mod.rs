@@ -34,6 +34,7 @@ mod leases;
 mod limits;
 mod quota;
 mod reads;
+mod unreadable;
 mod watches;
 
 use std::fmt;
@@ -129,7 +130,16 @@ impl fmt::Display for Report {
 /// Every case.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [commits::CASES, reads::CASES, watches::CASES, leases::CASES, limits::CASES, concurrent::CASES].concat()
+    [
+        commits::CASES,
+        reads::CASES,
+        watches::CASES,
+        leases::CASES,
+        limits::CASES,
+        unreadable::CASES,
+        concurrent::CASES,
+    ]
+    .concat()
 }
 
 /// Runs every case, each on a store of its own.

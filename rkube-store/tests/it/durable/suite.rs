@@ -16,7 +16,7 @@ use rkube_store::testing::{Dice, Text};
 
 use super::folder;
 use crate::cold::Toy;
-use crate::suite::{drive, passes, spread};
+use crate::suite::{cannot_read, drive, passes, spread};
 
 /// Where a store lies, and how it comes back from a crash.
 trait Ground: Send + Sync + 'static {
@@ -187,6 +187,7 @@ fn lossy(seed: u64) -> Lossy {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_on_a_folder() {
+    cannot_read(&OfDurable::new(real, false, 0)).await;
     passes(OfDurable::new(real, false, 0)).await;
 }
 
@@ -199,6 +200,7 @@ async fn the_suite_on_a_disk_that_loses_what_was_not_synced() {
 /// Concurrent clients, and power cuts while they work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn histories_with_power_cuts_keep_the_promises() {
+    let mut operations = 0;
     for seed in 0..10 {
         let harness: Arc<dyn Harness> = Arc::new(OfDurable::new(lossy, seed % 2 == 0, seed));
         let load =
@@ -206,5 +208,7 @@ async fn histories_with_power_cuts_keep_the_promises() {
         let history = load.run(&harness).await;
         assert_eq!(history.crashes.len(), 10);
         assert_eq!(check(&history), [], "seed {seed}");
+        operations += history.operations.len();
     }
+    assert!(operations >= 5000, "only {operations} operations");
 }

@@ -88,7 +88,7 @@ impl State {
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(builder) => {
-                let store = builder.connect().await?;
+                let store = builder.default_history_age(HISTORY).connect().await?;
                 let driver = store.run();
                 return Ok(Opened { sharing: Sharing::Shared, ..Opened::own(store, driver) });
             }

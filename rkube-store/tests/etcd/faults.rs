@@ -145,6 +145,25 @@ async fn history_goes_after_its_time_and_servers_agree_who_does_it() {
     assert_eq!((entry.mod_revision, entry.value.as_str()), (new, "new"));
 }
 
+/// What the cache keeps ages by itself; etcd still has it.
+#[tokio::test]
+async fn the_caches_history_goes_after_its_time_although_nothing_is_written() {
+    let server = server();
+    let age = Duration::from_millis(500);
+    let store = connect(builder([&server]).without_compaction().default_history_age(age)).await;
+    let old = put(&store, "a/1", "old").await;
+    let new = put(&store, "a/1", "new").await;
+    let limit = Instant::now() + Duration::from_secs(30);
+    while store.stats().compacted < new {
+        assert!(Instant::now() < limit, "{:?}", store.stats());
+        tokio::time::sleep(age / 10).await;
+    }
+    let refused = store.watch(&Prefix::all(), WatchOptions::after(old)).await;
+    assert!(matches!(refused, Err(StoreError::Compacted { .. })));
+    let entry = store.get(&Key::new("a/1"), Some(old)).await.unwrap().entry.unwrap();
+    assert_eq!(entry.value.as_str(), "old");
+}
+
 #[tokio::test]
 async fn a_store_finds_the_member_that_answers() {
     let mut members = Server::cluster(3).unwrap();

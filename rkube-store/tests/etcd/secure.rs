@@ -1,12 +1,14 @@
 //! TLS and authentication to etcd.
 
 use std::process::Command;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rkube_store::backend::etcd::{Builder, Etcd, EtcdError};
 use rkube_store::testing::Text;
 use rkube_store::testing::etcd::Server;
 use rkube_store::{Key, Revision, Store, StoreError, Txn};
+use tokio::time::Instant;
 
 use crate::place::{builder, connect};
 
@@ -56,7 +58,7 @@ async fn writes_and_reads(builder: Builder<Text>) {
 }
 
 fn impatient(builder: Builder<Text>) -> Builder<Text> {
-    let second = std::time::Duration::from_secs(1);
+    let second = Duration::from_secs(1);
     builder.timeouts(second, second)
 }
 
@@ -89,6 +91,14 @@ fn etcdctl(server: &Server, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Whether etcd itself has forgotten a revision.
+fn is_compacted(server: &Server, user: &str, revision: Revision) -> bool {
+    let mut command = Command::new("etcdctl");
+    command.env("ETCDCTL_API", "3").args(["--endpoints", server.endpoint(), "--user", user]);
+    let output = command.args(["get", "/mine/a/1", &format!("--rev={revision}")]).output().unwrap();
+    String::from_utf8_lossy(&output.stderr).contains("has been compacted")
+}
+
 #[tokio::test]
 async fn a_user_with_a_password_does_what_its_roles_allow() {
     // Tokens are forgotten after a second: the store gets new ones as it goes.
@@ -100,6 +110,7 @@ async fn a_user_with_a_password_does_what_its_roles_allow() {
         &["role", "add", "rkube"],
         &["role", "grant-permission", "rkube", "read", "", "--prefix"],
         &["role", "grant-permission", "rkube", "readwrite", "/mine/", "--prefix"],
+        &["role", "grant-permission", "rkube", "readwrite", "compact_rev_key"],
         &["user", "add", "rkube:password"],
         &["user", "grant-role", "rkube", "rkube"],
         &["auth", "enable"],
@@ -115,8 +126,22 @@ async fn a_user_with_a_password_does_what_its_roles_allow() {
         assert!(committed.revision > last && read.revision >= committed.revision);
         last = committed.revision;
         // Longer than a token lives, in all.
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    // Compaction and leases, too, and compaction by time, which writes a key that is not below the prefix.
+    let lease = store.grant(Duration::from_secs(60)).await.unwrap().id;
+    store.commit(Txn::new().put("a/2", Text::new("leased")).lease(lease)).await.unwrap();
+    store.revoke(lease).await.unwrap();
+    store.compact(last).await.unwrap();
+    let by_time = as_rkube("password").prefix("/mine/").compact_after(Duration::from_millis(200));
+    let _by_time = connect(by_time).await;
+    let limit = Instant::now() + Duration::from_secs(30);
+    // The first turn only looks; the second one compacts what was there at the first.
+    while !is_compacted(&server, "rkube:password", last) {
+        assert!(Instant::now() < limit, "it is never compacted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
     let elsewhere = connect(as_rkube("password").prefix("/other/")).await;
     let refused = elsewhere.commit(Txn::create("a/1", Text::new("x"))).await;
     assert!(format!("{refused:?}").contains("permission denied"), "{refused:?}");

@@ -88,6 +88,17 @@ impl<V: Value> Cache<V> {
         self.head.send_replace(self.engine.revision());
     }
 
+    /// Ages history although nothing is written, until the cache is replaced.
+    pub(super) async fn age(&self) {
+        let mut end = self.end.subscribe();
+        tokio::select! {
+            biased;
+            // Failing and changing both mean the end.
+            _ = end.changed() => {}
+            () = self.engine.run_expiry() => {}
+        }
+    }
+
     /// Ends all watches.
     pub(super) fn end(&self) {
         self.end.send_replace(());
@@ -111,11 +122,14 @@ impl<V: Value> Cache<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures::FutureExt;
 
     use super::*;
     use crate::backend::durable::Raw;
     use crate::backend::engine::Options;
+    use crate::mvcc::Retention;
 
     fn cache() -> Cache<Raw> {
         Cache::new(Engine::replica(Revision(1), [], &Options::default()))
@@ -137,6 +151,23 @@ mod tests {
         assert!(cache.stalled(second).now_or_never().is_none());
         cache.stall(cache.feed());
         assert!(cache.stalled(second).now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn history_ages_although_nothing_is_written() {
+        let history = Retention { revisions: 1000, age: Some(Duration::from_secs(300)) };
+        let engine = Engine::replica(Revision(1), [], &Options { history, ..Options::default() });
+        let cache: Cache<Raw> = Cache::new(engine);
+        (2..10).for_each(|revision| cache.engine.follow(Revision(revision), Vec::new()));
+        let aged = |seconds| tokio::time::timeout(Duration::from_secs(seconds), cache.age());
+        assert!(aged(200).await.is_err());
+        assert!(cache.engine.floor() < Revision(2));
+        assert!(aged(200).await.is_err());
+        assert_eq!(cache.engine.floor(), Revision(9));
+        let mut aging = std::pin::pin!(cache.age());
+        assert!(aging.as_mut().now_or_never().is_none());
+        cache.end();
+        aging.await;
     }
 
     /// Several readers find that etcd is another one; and the first attempt to read it again may fail.

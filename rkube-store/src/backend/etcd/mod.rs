@@ -104,7 +104,8 @@ impl<V: Value> Etcd<V> {
         Ok(Self { shared: Arc::new(shared), user })
     }
 
-    /// Follows etcd and compacts its history for as long as it is polled. It returns when the store is gone.
+    /// Follows etcd, compacts its history, and ages what is kept of it here, for as long as it is polled. It
+    /// returns when the store is gone.
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<V> {
         let shared = self.shared.clone();
         async move {
@@ -113,6 +114,7 @@ impl<V: Value> Etcd<V> {
                 () = shared.users.closed() => {}
                 () = shared.follow() => {}
                 () = shared.compact_by_time() => {}
+                () = shared.age() => {}
             }
         }
     }
@@ -121,6 +123,13 @@ impl<V: Value> Etcd<V> {
 impl<V: Value> Shared<V> {
     fn cache(&self) -> Arc<Cache<V>> {
         self.cache.read().clone()
+    }
+
+    /// Ages one cache after the other.
+    async fn age(&self) {
+        loop {
+            self.cache().age().await;
+        }
     }
 }
 

@@ -105,7 +105,16 @@ impl<V: Value> Builder<V> {
         self
     }
 
-    /// The user of etcd that everything is done as. It needs to read and write below the prefix.
+    /// The user of etcd that everything is done as. Its role must grant:
+    ///
+    /// - to read all keys (`etcdctl role grant-permission NAME read "" --prefix`): revisions count the writes
+    ///   of everybody, so all of them are watched;
+    /// - to read and write below the prefix (`readwrite PREFIX --prefix`);
+    /// - to read and write the key `compact_rev_key`, where the servers on an etcd, kube-apiserver among
+    ///   them, agree on who compacts it; not with [`Builder::without_compaction`].
+    ///
+    /// Leases need no more. Nor does a compaction, up to etcd 3.5 at least; one that lets only the role `root`
+    /// compact refuses it, and should do it itself: [`Builder::without_compaction`].
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.connect.user = Some((name.into(), password.into()));
         self
@@ -119,6 +128,12 @@ impl<V: Value> Builder<V> {
     }
 
     common_options!();
+
+    /// As [`Builder::history_age`], where that is not called.
+    pub fn default_history_age(mut self, age: Duration) -> Self {
+        self.options.history.age.get_or_insert(age);
+        self
+    }
 
     /// How long etcd keeps history: what is older is compacted, for all that use this etcd. Five minutes by
     /// default, as Kubernetes does; several API servers may each do it.

@@ -217,3 +217,18 @@ fn nothing_is_left_out_of_its_list() {
         }
     }
 }
+
+/// One mapping of errors to what clients see.
+#[test]
+fn the_status_of_a_failure_is_made_in_one_place() {
+    let mut files = Vec::new();
+    rust_files(&root(), &mut files);
+    let makes = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        without_tests(&text).iter().any(|line| is_code(line) && line.contains("status: Some(\"Failure\""))
+    };
+    let found: BTreeSet<_> = files.into_iter().filter(makes).collect();
+    // The second one reads the answers of servers and proxies that send none.
+    let known = ["rkube-api/src/error.rs", "rkube-api/src/remote/answer.rs"];
+    assert_eq!(found, known.map(|path| root().join(path)).into());
+}

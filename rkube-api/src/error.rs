@@ -156,7 +156,7 @@ pub enum ApiError {
         /// Which.
         message: String,
     },
-    /// Any other Status of a remote server.
+    /// Any other Status: of a remote server, or one whose sentence follows no pattern.
     #[error("{}", .0.message.as_deref().unwrap_or_default())]
     Other(Box<Status>),
 }
@@ -182,6 +182,13 @@ impl Cause {
 impl From<&FieldError> for Cause {
     fn from(error: &FieldError) -> Self {
         Self::new(error.reason.as_str(), error.field.as_str(), error.body())
+    }
+}
+
+impl From<Cause> for StatusCause {
+    fn from(cause: Cause) -> Self {
+        let some = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self { reason: some(cause.reason), field: some(cause.field), message: some(cause.message) }
     }
 }
 
@@ -212,6 +219,26 @@ impl ApiError {
     /// 500.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal { message: message.into() }
+    }
+
+    /// A Status whose sentence follows no pattern.
+    #[cfg(feature = "server")]
+    pub(crate) fn sentence(
+        code: i32,
+        reason: Option<&str>,
+        message: impl Into<String>,
+        causes: Vec<Cause>,
+    ) -> Self {
+        let causes: Vec<_> = causes.into_iter().map(StatusCause::from).collect();
+        let details = StatusDetails { causes: Some(causes), ..StatusDetails::default() };
+        Self::Other(Box::new(Status {
+            status: Some("Failure".into()),
+            code: Some(code),
+            reason: reason.map(Into::into),
+            message: Some(message.into()),
+            details: Some(details).filter(|details| details.causes != Some(Vec::new())),
+            ..Status::default()
+        }))
     }
 
     /// The HTTP status code.
@@ -303,15 +330,7 @@ impl ApiError {
         }
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let (group, kind, name) = self.subject();
-        let causes: Vec<_> = self
-            .causes()
-            .into_iter()
-            .map(|cause| StatusCause {
-                reason: some(&cause.reason),
-                field: some(&cause.field),
-                message: some(&cause.message),
-            })
-            .collect();
+        let causes: Vec<_> = self.causes().into_iter().map(StatusCause::from).collect();
         let details = StatusDetails {
             causes: (!causes.is_empty()).then_some(causes),
             group: some(group),

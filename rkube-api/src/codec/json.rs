@@ -38,7 +38,7 @@ pub fn parse_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
 
 fn refusal(error: serde_json::Error) -> DecodeError {
     let text = error.to_string();
-    // The crate's own bound is as deep as ours; whichever speaks first, it means the same.
+    // The crate has a bound too; whichever speaks first, it means the same.
     if text.starts_with("recursion limit exceeded") || text.starts_with(TOO_DEEP) {
         return DecodeError::TooDeep(MAX_DEPTH);
     }
@@ -85,8 +85,10 @@ pub(in crate::codec) mod tests {
     #[test]
     fn depth_is_bounded() {
         let nested = |n: usize| format!("{}1{}", "{\"a\":".repeat(n), "}".repeat(n));
-        assert!(parse(nested(120).as_bytes()).is_ok());
-        assert_eq!(parse(nested(200).as_bytes()), Err(DecodeError::TooDeep(MAX_DEPTH)));
+        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        for depth in [MAX_DEPTH + 1, 200] {
+            assert_eq!(parse(nested(depth).as_bytes()), Err(DecodeError::TooDeep(MAX_DEPTH)));
+        }
         let lists = format!("{{\"a\": {}", "[".repeat(1_000_000));
         assert_eq!(parse(lists.as_bytes()), Err(DecodeError::TooDeep(MAX_DEPTH)));
     }

@@ -18,8 +18,9 @@ pub mod yaml;
 
 /// As many bytes as a body may have.
 pub const MAX_BYTES: usize = 3 * 1024 * 1024;
-/// As deep as JSON may nest.
-pub const MAX_DEPTH: usize = 128;
+/// As deep as JSON from a client may nest. What is stored nests a little deeper, for managedFields repeat the
+/// object's shape within its metadata, and must be read again within the 128 levels of `serde_json`.
+pub const MAX_DEPTH: usize = 100;
 /// As deep as YAML may nest: its reader takes some 13 KB of stack a level in a debug build.
 pub const MAX_YAML_DEPTH: usize = 64;
 

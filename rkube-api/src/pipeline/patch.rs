@@ -1,8 +1,6 @@
 //! Patch: JSON patch, merge patch, strategic merge patch and apply as sources of an update.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
-    ManagedFieldsEntry, Status, StatusCause, StatusDetails,
-};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +16,7 @@ use crate::{
     meta::{ErrorList, FieldError, FieldPath, object_meta::validate_field_manager},
     object::Object,
     patch::{
-        apply::{self, Applied, ApplyError},
+        apply::{self, Applied, ApplyError, Conflict},
         json::{self, JsonPatch, JsonPatchError},
         merge, strategic,
     },
@@ -220,7 +218,7 @@ fn applied(
     let api_version = call.resource.api_version();
     let writer = managed::writer(call, &api_version);
     apply::apply(live, config, entries, schema, &writer, call.options.force)
-        .map_err(|error| apply_error(call, error))
+        .map_err(|error| apply_error(&error))
 }
 
 /// managedFields of an object of which some fields are applied through a subresource, or 409.
@@ -313,52 +311,27 @@ fn unsupported(call: &Call<'_>) -> ApiError {
 fn json_error(error: &JsonPatchError) -> ApiError {
     match error {
         JsonPatchError::Malformed(_) => ApiError::bad_request(error.to_string()),
-        JsonPatchError::TooManyOperations(_) | JsonPatchError::TooMuchCopied(_) => {
-            ApiError::TooLarge { message: error.to_string() }
-        }
+        JsonPatchError::TooManyOperations(_)
+        | JsonPatchError::TooMuchCopied(_)
+        | JsonPatchError::TooDeep { .. } => ApiError::TooLarge { message: error.to_string() },
         _ => unprocessable(error.to_string()),
     }
 }
 
 /// 422 without a field: what the request asks for does not fit the object.
 fn unprocessable(why: String) -> ApiError {
-    let cause = StatusCause { message: Some(why), ..StatusCause::default() };
-    ApiError::Other(Box::new(Status {
-        status: Some("Failure".into()),
-        code: Some(422),
-        reason: Some("Invalid".into()),
-        message: Some("the server rejected our request due to an error in our request".into()),
-        details: Some(StatusDetails { causes: Some(vec![cause]), ..StatusDetails::default() }),
-        ..Status::default()
-    }))
+    let message = "the server rejected our request due to an error in our request";
+    ApiError::sentence(422, Some("Invalid"), message, vec![Cause::new("", "", why)])
 }
 
-fn apply_error(call: &Call<'_>, error: ApplyError) -> ApiError {
-    let ApplyError::Conflict(conflicts) = &error else { return ApiError::bad_request(error.to_string()) };
-    let names = &call.definition().names;
-    let causes = conflicts.iter().map(|conflict| {
+fn apply_error(error: &ApplyError) -> ApiError {
+    let ApplyError::Conflict(conflicts) = error else { return ApiError::bad_request(error.to_string()) };
+    let cause = |conflict: &Conflict| {
         let message = format!("conflict with {}", conflict.manager);
-        StatusCause {
-            reason: Some("FieldManagerConflict".into()),
-            field: Some(conflict.field.clone()),
-            message: Some(message),
-        }
-    });
+        Cause::new("FieldManagerConflict", conflict.field.clone(), message)
+    };
     // Unlike other conflicts its message has nothing before it.
-    ApiError::Other(Box::new(Status {
-        status: Some("Failure".into()),
-        code: Some(409),
-        reason: Some("Conflict".into()),
-        message: Some(error.to_string()),
-        details: Some(StatusDetails {
-            causes: Some(causes.collect()),
-            name: Some(call.name().to_owned()),
-            group: (!names.group.is_empty()).then(|| names.group.clone()),
-            kind: Some(names.plural.clone()),
-            ..StatusDetails::default()
-        }),
-        ..Status::default()
-    }))
+    ApiError::sentence(409, Some("Conflict"), error.to_string(), conflicts.iter().map(cause).collect())
 }
 
 fn check_options(call: &Call<'_>, is_apply: bool) -> Result<(), ApiError> {

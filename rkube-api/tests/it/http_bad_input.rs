@@ -32,6 +32,23 @@ async fn nested_and_aliased_bodies_cost_little() {
     }
 }
 
+/// Each round of such a patch doubles how deep the object nests; a thousand levels more, and whoever drops it
+/// has no stack left.
+#[tokio::test(start_paused = true)]
+async fn a_patch_cannot_nest_without_bound() {
+    let wire = Wire::new().await;
+    wire.post(MAPS, &json!({"metadata": {"name": "a"}})).await;
+    let mut patch = vec![json!({"op": "add", "path": "/x", "value": [[[[[[[[0]]]]]]]]})];
+    for round in 0..14 {
+        let bottom = "/0".repeat(8 << round);
+        patch.push(json!({"op": "copy", "from": "/x", "path": "/y"}));
+        patch.push(json!({"op": "move", "from": "/y", "path": format!("/x{bottom}")}));
+    }
+    let answer = wire.patch(&format!("{MAPS}/a"), "application/json-patch+json", &patch.into()).await;
+    assert_eq!(answer.refused(), (413, "RequestEntityTooLarge".into()));
+    assert_eq!(wire.get(&format!("{MAPS}/a")).await.code, 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_large_body_is_413() {
     let wire = Wire::new().await;

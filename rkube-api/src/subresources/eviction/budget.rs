@@ -6,7 +6,7 @@ use k8s_openapi::{
         core::v1::Pod,
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
     },
-    apimachinery::pkg::apis::meta::v1::{Status, Time},
+    apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use crate::{
@@ -146,16 +146,12 @@ fn forbidden(name: &str, why: &str) -> ApiError {
 fn several() -> ApiError {
     let message =
         "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-    ApiError::Other(Box::new(Status {
-        status: Some("Failure".into()),
-        message: Some(message.into()),
-        code: Some(500),
-        ..Status::default()
-    }))
+    ApiError::sentence(500, None, message, Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
     use serde_json::{Value, json};
 
     use super::*;

@@ -123,7 +123,56 @@ pub fn remove<C: ConditionLike>(list: &mut Vec<C>, kind: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use proptest::prelude::*;
+
+    /// What is done to a list of conditions: one is put in, or taken out.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set { kind: String, status: &'static str, reason: String },
+        Remove { kind: String },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let status = prop_oneof![Just("True"), Just("False"), Just("Unknown")];
+        prop_oneof![
+            4 => ("[AB]", status, "[xy]").prop_map(|(kind, status, reason)| Step::Set { kind, status, reason }),
+            1 => "[AB]".prop_map(|kind| Step::Remove { kind }),
+        ]
+    }
+
+    proptest! {
+        /// Against a map from type to status, reason and the second of the last turn.
+        #[test]
+        fn a_list_is_a_map_that_remembers_turns(steps in prop::collection::vec(step(), 0..20)) {
+            let (mut list, mut model) = (Vec::<PodCondition>::new(), BTreeMap::<String, (&str, String, i64)>::new());
+            for (second, step) in (1_i64..).zip(steps) {
+                let before = model.clone();
+                let changed = match step {
+                    Step::Remove { kind } => {
+                        model.remove(&kind);
+                        remove(&mut list, &kind)
+                    }
+                    Step::Set { kind, status, reason } => {
+                        let turned = model.get(&kind).filter(|old| old.0 == status).map_or(second, |old| old.2);
+                        model.insert(kind.clone(), (status, reason.clone(), turned));
+                        let (type_, status, reason) = (kind, status.to_owned(), Some(reason));
+                        set(&mut list, PodCondition { type_, status, reason, ..Default::default() }, at(second))
+                    }
+                };
+                prop_assert_eq!(changed, model != before);
+                prop_assert_eq!(list.len(), model.len());
+                for (kind, (status, reason, turned)) in &model {
+                    let found = get(&list, kind).unwrap();
+                    prop_assert_eq!((found.status.as_str(), &found.reason), (*status, &Some(reason.clone())));
+                    prop_assert_eq!(&found.last_transition_time, &Some(Time(at(*turned))));
+                    prop_assert_eq!(is_true(&list, kind), *status == "True");
+                }
+            }
+        }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -229,6 +229,25 @@ mod tests {
             prop_assert_eq!(FieldSelector::parse(&s.to_string()).unwrap(), s);
         }
 
+        /// Against a plain table of which pairs of field and value are wanted.
+        #[test]
+        fn it_matches_as_a_table_says(
+            fields in prop::collection::btree_map("[abc]", "[xy]?", 0..4),
+            terms in prop::collection::vec(("[abc]", any::<bool>(), "[xy]?"), 0..5),
+        ) {
+            let text = terms.iter().map(|(path, not, value)| {
+                format!("{path}{}{value}", if *not { "!=" } else { "==" })
+            });
+            let selector = FieldSelector::parse(&text.collect::<Vec<_>>().join(",")).unwrap();
+            let mut wanted = true;
+            for (path, not, value) in &terms {
+                let now = fields.get(path).cloned().unwrap_or_default();
+                wanted &= (now == *value) != *not;
+            }
+            let found = selector.matches(|path| fields.get(path).map(|value| Cow::Borrowed(value.as_str())));
+            prop_assert_eq!(found, wanted);
+        }
+
         #[test]
         fn any_text_is_parsed_or_refused(text in ".{0,24}") {
             let _ = FieldSelector::parse(&text);

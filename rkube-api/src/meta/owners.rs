@@ -68,6 +68,33 @@ pub fn controller_ref<K: Resource + Metadata<Ty = ObjectMeta>>(owner: &K) -> Opt
 mod tests {
     use super::*;
     use k8s_openapi::api::apps::v1::Deployment;
+    use proptest::prelude::*;
+
+    fn reference(uid: u8, controller: Option<bool>) -> OwnerReference {
+        OwnerReference { uid: uid.to_string(), controller, ..OwnerReference::default() }
+    }
+
+    proptest! {
+        /// Against a walk over plain pairs: at most the first controller manages, every reference owns.
+        #[test]
+        fn the_first_controller_manages(
+            owners in prop::collection::vec((0..4_u8, any::<Option<bool>>()), 0..5),
+            asked in 0..5_u8,
+        ) {
+            let references = owners.iter().map(|(uid, controller)| reference(*uid, *controller)).collect();
+            let meta = ObjectMeta { owner_references: Some(references), ..ObjectMeta::default() };
+            let mut manager = None;
+            for (uid, controller) in &owners {
+                if manager.is_none() && *controller == Some(true) {
+                    manager = Some(*uid);
+                }
+            }
+            let asked_for = asked.to_string();
+            prop_assert_eq!(controller_of(&meta).map(|found| found.uid.clone()), manager.map(|uid| uid.to_string()));
+            prop_assert_eq!(is_controlled_by(&meta, &asked_for), manager == Some(asked));
+            prop_assert_eq!(is_owned_by(&meta, &asked_for), owners.iter().any(|(uid, _)| *uid == asked));
+        }
+    }
 
     #[test]
     fn references() {

@@ -1,16 +1,21 @@
 //! Lines 34 to 45: the life of an object.
 
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
 use k8s_openapi::{
     api::{
         apps::v1::Deployment,
-        core::v1::{Binding, ConfigMap, Namespace, ObjectReference, Pod, Service, ServiceAccount},
+        core::v1::{Binding, ConfigMap, Namespace, ObjectReference, Pod, Secret, Service, ServiceAccount},
         policy::v1::Eviction,
         scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use rkube_api::{
+    admission::{Admission, AdmissionRequest, Operation},
     client::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    error::ApiError,
     request::{ApiResponse, Body, Options, Target, Verb},
 };
 use serde_json::json;
@@ -29,7 +34,7 @@ fn finalizers(object: &ConfigMap) -> Vec<&str> {
 }
 
 /// Gives a pod to a node.
-async fn bind(world: &World, name: &str, node: &str) -> Result<(), rkube_api::error::ApiError> {
+async fn bind(world: &World, name: &str, node: &str) -> Result<(), ApiError> {
     let binding = Binding {
         metadata: ObjectMeta {
             name: Some(name.into()),
@@ -136,6 +141,10 @@ async fn line_37_deletecollection_honours_selectors_and_dry_run() {
     assert_eq!(left().await, 3);
     api.delete_collection(&DeleteParams::default(), &which).await.unwrap();
     assert_eq!(left().await, 1);
+    api.create(&post(), config_map("d")).await.unwrap();
+    let named = ListParams::default().fields("metadata.name=d");
+    api.delete_collection(&DeleteParams::default(), &named).await.unwrap();
+    assert_eq!((left().await, refused(api.get("d").await).0), (1, 404));
     api.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     assert_eq!(left().await, 0);
 }
@@ -212,6 +221,30 @@ async fn line_43_what_may_never_change() {
     let (code, text) = refused(api.patch("web", &PatchParams::default(), &patch).await);
     assert_eq!(code, 422);
     assert!(text.contains("spec.selector") && text.contains("field is immutable"), "{text}");
+
+    let secrets = world.api::<Secret>();
+    let mut secret = Secret::default();
+    secret.metadata.name = Some("s".into());
+    secret.immutable = Some(true);
+    secret.data = Some([("key".into(), k8s_openapi::ByteString(b"old".to_vec()))].into());
+    let made = secrets.create(&post(), secret).await.unwrap();
+    let mut changed = (*made).clone();
+    changed.data = None;
+    let (code, text) = refused(secrets.update(&post(), changed).await);
+    let immutable = "field is immutable when `immutable` is set";
+    assert_eq!((code, text), (422, format!("Secret \"s\" is invalid: data: Forbidden: {immutable}")));
+    let freed = Patch::Merge(json!({"immutable": false}));
+    let (code, text) = refused(secrets.patch("s", &PatchParams::default(), &freed).await);
+    assert_eq!((code, text), (422, format!("Secret \"s\" is invalid: immutable: Forbidden: {immutable}")));
+    let labelled = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    secrets.patch("s", &PatchParams::default(), &labelled).await.unwrap();
+
+    let services = world.api::<Service>();
+    services.create(&post(), service("s", json!({"ports": [{"port": 80}]}))).await.unwrap();
+    let moved = Patch::Merge(json!({"spec": {"clusterIP": "10.96.7.7", "clusterIPs": ["10.96.7.7"]}}));
+    let (code, text) = refused(services.patch("s", &PatchParams::default(), &moved).await);
+    assert_eq!(code, 422);
+    assert!(text.contains("spec.clusterIPs[0]") && text.contains("may not change once set"), "{text}");
 }
 
 fn service(name: &str, spec: serde_json::Value) -> Service {
@@ -281,6 +314,52 @@ async fn line_45_admission_comes_before_validation() {
              \"nobody\" not found"
         )
     );
+}
+
+/// Notes in which order it is asked, and what it sees.
+#[derive(Default)]
+struct Recorder {
+    seen: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Admission for Recorder {
+    fn name(&self) -> &'static str {
+        "Recorder"
+    }
+
+    fn handles(&self, request: &AdmissionRequest<'_>) -> bool {
+        request.operation() == Operation::Create && request.is("", "pods")
+    }
+
+    async fn admit(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        self.seen.lock().unwrap().push(format!("admit {}", request.name()));
+        if let Some(object) = request.object_mut() {
+            object.meta_mut().labels.get_or_insert_default().insert("by".into(), "recorder".into());
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, request: &mut AdmissionRequest<'_>) -> Result<(), ApiError> {
+        let meta = request.object().unwrap().meta();
+        let (labels, stamped) = (meta.labels.clone().unwrap(), meta.uid.is_some());
+        self.seen.lock().unwrap().push(format!("validate {} {labels:?} {stamped}", request.name()));
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_45_validation_comes_before_the_validating_plugins_which_see_what_is_stored() {
+    let recorder = Arc::new(Recorder::default());
+    let world = World::with(|builder| builder.admit(recorder.clone())).await;
+    let mut wrong = pod("wrong");
+    wrong.spec.as_mut().unwrap().containers.clear();
+    assert_eq!(refused(world.api().create(&post(), wrong).await).0, 422);
+    assert_eq!(*recorder.seen.lock().unwrap(), ["admit wrong"]);
+    recorder.seen.lock().unwrap().clear();
+    world.api().create(&post(), pod("right")).await.unwrap();
+    let seen = recorder.seen.lock().unwrap().clone();
+    assert_eq!(seen, ["admit right", "validate right {\"by\": \"recorder\"} true"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use rkube_api::{
 };
 use rkube_store::{Memory, Revision, Store};
 
-use super::support::{World, config_map, labelled, refused, short, version};
+use super::support::{World, config_map, labelled, pod, refused, short, version};
 
 fn at(version: &str) -> Options {
     Options { resource_version: Some(version.into()), ..Options::default() }
@@ -309,7 +309,21 @@ async fn line_15_fields_select_if_the_kind_knows_them() {
         (400, "\"data.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
     );
     let pods = world.api::<k8s_openapi::api::core::v1::Pod>();
-    assert!(pods.list(&ListParams::default().fields("spec.nodeName=n1")).await.unwrap().items.is_empty());
+    for (name, node) in [("on", Some("n1")), ("elsewhere", Some("n2")), ("nowhere", None)] {
+        let mut pod = pod(name);
+        pod.spec.as_mut().unwrap().node_name = node.map(Into::into);
+        pods.create(&PostParams::default(), pod).await.unwrap();
+    }
+    let on = |fields: &'static str| {
+        let pods = pods.clone();
+        async move {
+            let found = pods.list(&ListParams::default().fields(fields)).await.unwrap();
+            found.items.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect::<Vec<_>>()
+        }
+    };
+    assert_eq!(on("spec.nodeName=n1").await, ["on"]);
+    assert_eq!(on("spec.nodeName!=n1").await, ["elsewhere", "nowhere"]);
+    assert_eq!(on("spec.nodeName=,status.phase=Pending").await, ["nowhere"]);
     let (code, text) = refused(pods.list(&ListParams::default().fields("spec.x=1")).await);
     assert_eq!((code, text.as_str()), (400, "field label not supported: spec.x"));
 }

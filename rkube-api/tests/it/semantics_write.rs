@@ -9,12 +9,13 @@ use k8s_openapi::api::{
     apps::v1::Deployment,
     authorization::v1::SubjectRulesReviewStatus,
     autoscaling::v1::Scale,
+    coordination::v1::Lease,
     core::v1::{ConfigMap, Pod, Service},
 };
 use rkube_api::{
     admission::{Admission, AdmissionRequest, Operation},
     alloc::{AddressRange, Services},
-    client::{Api, Client, DeleteParams, Patch, PatchParams, PostParams, Precondition},
+    client::{Api, Client, DeleteParams, ListParams, Patch, PatchParams, PostParams, Precondition},
     error::ApiError,
     object::{Kind, Object},
     pipeline::{Action, Attributes, Authorizer},
@@ -95,6 +96,37 @@ async fn line_19_a_stale_version_is_a_conflict_and_none_is_unconditional() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn line_19_a_lease_is_never_replaced_without_a_version() {
+    let world = World::new().await;
+    let mut lease = Lease::default();
+    lease.metadata.name = Some("a".into());
+    let made = make(&world, lease.clone()).await;
+    let (code, text) = refused(world.api().update(&PostParams::default(), lease).await);
+    assert_eq!(code, 422);
+    assert!(
+        text.ends_with("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
+        "{text}"
+    );
+    world.api().update(&PostParams::default(), (*made).clone()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_4_versions_are_decimal_and_grow_with_every_write() {
+    let world = World::new().await;
+    let mut last = 0;
+    for name in ["a", "b", "c"] {
+        let made = make(&world, config_map(name)).await;
+        let text = made.metadata.resource_version.clone().unwrap();
+        let number: u64 = text.parse().unwrap();
+        assert_eq!(text, number.to_string(), "without sign, zeros or blanks");
+        assert!(number > last, "{number} comes after {last}");
+        last = number;
+    }
+    let list = world.api::<ConfigMap>().list(&ListParams::default()).await.unwrap();
+    assert!(list.resource_version.parse::<u64>().unwrap() >= last);
+}
+
+#[tokio::test(start_paused = true)]
 async fn line_19_of_racing_updates_one_wins() {
     let world = World::new().await;
     let first = make(&world, config_map("a")).await;
@@ -159,6 +191,21 @@ async fn line_22_preconditions_of_a_delete() {
     assert!(api.delete("a", &DeleteParams::default().uid(uid)).await.unwrap().is_none());
 }
 
+/// Takes so many names that the server would generate next, as its twin of the same seed and history does.
+async fn take_next_names(world: &World, twin: &World, count: usize) -> String {
+    let mut map = ConfigMap::default();
+    for number in 0..count {
+        make(twin, config_map(&format!("other-{number}"))).await;
+    }
+    let mut last = String::new();
+    for _ in 0..count {
+        map.metadata.generate_name = Some("a-".into());
+        last = make(twin, map.clone()).await.metadata.name.clone().unwrap();
+        make(world, config_map(&last)).await;
+    }
+    last
+}
+
 #[tokio::test(start_paused = true)]
 async fn line_23_names_are_generated_until_one_is_free() {
     let world = World::new().await;
@@ -169,17 +216,24 @@ async fn line_23_names_are_generated_until_one_is_free() {
         let made = make(&world, map.clone()).await;
         assert!(names.insert(made.metadata.name.clone().unwrap()));
     }
-    // The names that the server will draw next are taken already, all but the last one.
-    let world = World::new().await;
-    let twin = World::new().await;
-    for _ in 0..3 {
-        let next = make(&twin, map.clone()).await;
-        make(&world, config_map(next.metadata.name.as_deref().unwrap())).await;
-    }
+    let (world, twin) = (World::new().await, World::new().await);
+    take_next_names(&world, &twin, 3).await;
+    let fourth = make(&twin, map.clone()).await;
+    assert_eq!(make(&world, map.clone()).await.metadata.name, fourth.metadata.name, "three were not free");
     map.metadata.name = Some("given".into());
     assert_eq!(make(&world, map).await.metadata.name.as_deref(), Some("given"), "a name wins");
     let (code, text) = refused(world.api().create(&PostParams::default(), config_map("given")).await);
     assert_eq!((code, text.as_str()), (409, "configmaps \"given\" already exists"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_23_eight_names_that_are_taken_are_enough() {
+    let (world, twin) = (World::new().await, World::new().await);
+    let mut map = ConfigMap::default();
+    map.metadata.generate_name = Some("a-".into());
+    let last = take_next_names(&world, &twin, 8).await;
+    let (code, text) = refused(world.api().create(&PostParams::default(), map).await);
+    assert_eq!((code, text), (409, format!("configmaps {last:?} already exists")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,6 +255,21 @@ async fn line_24_the_main_resource_and_the_status_keep_apart() {
     assert_eq!(third.status.as_ref().and_then(|status| status.replicas), Some(7));
     assert_eq!(third.spec.replicas, Some(3));
     assert_eq!(third.metadata.generation, Some(2));
+    let mut next = (*third).clone();
+    next.metadata.labels = Some([("more".into(), "yes".into())].into());
+    next.status.get_or_insert_default().replicas = Some(8);
+    let fourth = api.update_status(&PostParams::default(), next).await.unwrap();
+    assert_eq!(fourth.status.as_ref().and_then(|status| status.replicas), Some(8));
+    assert_eq!(fourth.metadata.labels, third.metadata.labels, "metadata are not its business");
+    let made = make(&world, pod("a")).await;
+    let mut next = (*made).clone();
+    next.metadata.labels = Some([("more".into(), "yes".into())].into());
+    let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "1"}]);
+    next.metadata.owner_references = serde_json::from_value(owner).unwrap();
+    next.status.get_or_insert_default().message = Some("new".into());
+    let next = world.api::<Pod>().update_status(&PostParams::default(), next).await.unwrap();
+    assert_eq!(next.status.as_ref().unwrap().message.as_deref(), Some("new"));
+    assert_eq!(next.metadata.owner_references, None, "nor are these a pod's, as in Kubernetes");
 }
 
 #[tokio::test(start_paused = true)]
@@ -371,6 +440,15 @@ async fn line_33_errors_are_statuses_with_details() {
     let details = status.details.unwrap();
     assert_eq!((status.code, status.reason.as_deref()), (Some(404), Some("NotFound")));
     assert_eq!((details.name.as_deref(), details.kind.as_deref()), (Some("nope"), Some("pods")));
+    let status = world.api::<Deployment>().get("nope").await.unwrap_err().to_status();
+    assert_eq!(status.message.as_deref(), Some("deployments.apps \"nope\" not found"));
+    let details = status.details.unwrap();
+    assert_eq!((details.group.as_deref(), details.kind.as_deref()), (Some("apps"), Some("deployments")));
+    make(&world, deployment("web")).await;
+    let again = world.api().create(&PostParams::default(), deployment("web")).await;
+    let status = again.unwrap_err().to_status();
+    assert_eq!((status.code, status.reason.as_deref()), (Some(409), Some("AlreadyExists")));
+    assert_eq!(status.details.unwrap().group.as_deref(), Some("apps"));
     let mut wrong = pod("Wrong");
     wrong.spec.as_mut().unwrap().containers.clear();
     let error = world.api::<Pod>().create(&PostParams::default(), wrong).await.unwrap_err();

@@ -1,4 +1,5 @@
-//! Where objects lie in the store: `/registry/<group, unless core>/<resource>/<namespace>/<name>`.
+//! Where objects lie in the store: `/registry/<resource>/<namespace>/<name>` for kinds of Kubernetes' own
+//! groups, `/registry/<group>/<resource>/<namespace>/<name>` for all others.
 
 use rkube_store::{Key, Prefix};
 
@@ -26,7 +27,7 @@ pub(crate) fn object(definition: &Definition, namespace: &str, name: &str) -> Ke
 }
 
 fn base(definition: &Definition, more: usize) -> String {
-    let (group, plural) = definition.resource();
+    let (group, plural) = definition.place();
     let mut text = String::with_capacity("/registry///".len() + group.len() + plural.len() + more);
     text.push_str("/registry/");
     if !group.is_empty() {
@@ -45,7 +46,7 @@ pub(crate) fn is_segment(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
+    use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Node};
 
     use super::*;
 
@@ -53,12 +54,18 @@ mod tests {
     fn keys_lie_in_their_folders() {
         let deployments = Definition::of::<Deployment>().build();
         let key = object(&deployments, "default", "web");
-        assert_eq!(key.as_str(), "/registry/apps/deployments/default/web");
+        assert_eq!(key.as_str(), "/registry/deployments/default/web");
         assert!(folder(&deployments, None).contains(&key));
         assert!(folder(&deployments, Some("default")).contains(&key));
         assert!(!folder(&deployments, Some("def")).contains(&key));
         let nodes = Definition::of::<Node>().cluster().build();
         assert_eq!(object(&nodes, "", "n1").as_str(), "/registry/nodes/n1");
+        let mut leases = Definition::of::<Lease>().build();
+        assert_eq!(object(&leases, "a", "b").as_str(), "/registry/leases/a/b");
+        leases.custom = true;
+        assert_eq!(object(&leases, "a", "b").as_str(), "/registry/coordination.k8s.io/leases/a/b");
+        (leases.custom, leases.names.group) = (false, "example.com".into());
+        assert_eq!(object(&leases, "a", "b").as_str(), "/registry/example.com/leases/a/b");
     }
 
     #[test]

@@ -62,19 +62,19 @@ impl Reader {
 
     /// The key of an object, if the resource is known and there can be such a name.
     pub(crate) fn key(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Key> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.registry.look();
         let definition = snapshot.definition(group, plural)?;
         keys::is_segment(name).then(|| keys::object(definition, namespace, name))
     }
 
     /// Whether the resource is served.
     pub fn serves(&self, group: &str, plural: &str) -> bool {
-        self.registry.snapshot().definition(group, plural).is_some()
+        self.registry.look().definition(group, plural).is_some()
     }
 
     /// Objects of a kind, in one namespace or in all (empty).
     pub async fn list<K: Kind>(&self, namespace: &str) -> Result<Vec<Arc<K>>, ApiError> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.registry.look();
         let Some(definition) = snapshot.definition(K::GROUP, K::URL_PATH_SEGMENT) else {
             return Ok(Vec::new());
         };
@@ -98,6 +98,8 @@ pub struct Followed<K> {
 struct Seen<K> {
     items: Arc<[Arc<K>]>,
     changes: Watch<Object>,
+    woken: Arc<Woken>,
+    waker: Waker,
 }
 
 impl<K> Default for Followed<K> {
@@ -131,31 +133,33 @@ impl<K: Kind> Followed<K> {
         let items: Result<_, ApiError> =
             page.entries.into_iter().map(|entry| Ok(entry.value.into_kind()?)).collect();
         let items: Arc<[Arc<K>]> = items?;
-        *self.seen.lock() = Some(Seen { items: items.clone(), changes });
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        *self.seen.lock() = Some(Seen { items: items.clone(), changes, woken, waker });
         Ok(items)
     }
 
     /// What was listed, as long as the watch has nothing to say.
     fn unchanged(&self) -> Option<Arc<[Arc<K>]>> {
         let mut seen = self.seen.lock();
-        let Seen { items, changes } = seen.as_mut()?;
-        if is_idle(changes) {
-            return Some(items.clone());
+        let known = seen.as_mut()?;
+        if known.is_idle() {
+            return Some(known.items.clone());
         }
         *seen = None;
         None
     }
 }
 
-/// Whether a watch has nothing to say. One that has much to look through wakes itself to go on.
-fn is_idle(changes: &mut Watch<Object>) -> bool {
-    let woken = Arc::new(Woken::default());
-    let waker = Waker::from(woken.clone());
-    loop {
-        match changes.poll_next_unpin(&mut task::Context::from_waker(&waker)) {
-            Poll::Ready(_) => return false,
-            Poll::Pending if woken.0.swap(false, Ordering::AcqRel) => {}
-            Poll::Pending => return true,
+impl<K> Seen<K> {
+    /// Whether the watch has nothing to say. One that has much to look through wakes itself to go on.
+    fn is_idle(&mut self) -> bool {
+        loop {
+            match self.changes.poll_next_unpin(&mut task::Context::from_waker(&self.waker)) {
+                Poll::Ready(_) => return false,
+                Poll::Pending if self.woken.0.swap(false, Ordering::AcqRel) => {}
+                Poll::Pending => return true,
+            }
         }
     }
 }

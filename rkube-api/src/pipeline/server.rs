@@ -289,7 +289,7 @@ impl Server {
         authz::check(&self.parts.authorizer, &user, Action::Resource { verb, target: &target }).await?;
         let resource = self
             .registry()
-            .snapshot()
+            .look()
             .resolve(&target.group, &target.version, &target.resource)
             .ok_or(ApiError::NoSuchPath)?;
         let call = Call { server: self, user, verb, target, resource, options, user_agent };

@@ -289,6 +289,14 @@ impl Definition {
         Some(self.hub()).filter(|hub| hub.served).or_else(|| self.versions.iter().find(|it| it.served))
     }
 
+    /// Where its objects are stored: the group, empty for Kubernetes' own, and the plural name. Custom kinds of
+    /// such a group are not Kubernetes' own.
+    pub(crate) fn place(&self) -> (&str, &str) {
+        let (group, plural) = self.resource();
+        let own = !self.custom && (!group.contains('.') || group.ends_with(".k8s.io"));
+        (if own { "" } else { group }, plural)
+    }
+
     /// The index of the version served as `group`/`version`, if it is.
     pub fn served(&self, group: &str, version: &str) -> Option<usize> {
         self.versions.iter().position(|it| {

@@ -1,8 +1,12 @@
 //! The registry: a snapshot of definitions that readers take without a lock.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
 use super::{Definition, Version};
@@ -20,23 +24,35 @@ pub enum RegistryError {
         /// Plural name.
         plural: String,
     },
+    /// Its objects would be stored among those of another one.
+    #[error("{plural} of the groups {group:?} and {other:?} would be stored in one place")]
+    Place {
+        /// API group.
+        group: String,
+        /// That of the other definition.
+        other: String,
+        /// Plural name.
+        plural: String,
+    },
 }
 
 /// All definitions at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     definitions: BTreeMap<(String, String), Arc<Definition>>,
-    /// The same in the order of [`place`], to be searched without making a key: each create does so a few
-    /// times.
-    sorted: Vec<Arc<Definition>>,
+    /// The same by plural name, to be looked up without making a key: each create does so a few times.
+    /// Hardly ever do two groups share a name.
+    named: HashMap<String, Named, RandomState>,
     routes: BTreeMap<String, BTreeMap<String, BTreeMap<String, Arc<Definition>>>>,
     /// Moves with every change; what derives from the definitions can be cached under it.
     pub generation: u64,
 }
 
-/// The length of the plural first: most comparisons end there, without looking at a text.
-fn place<'a>((group, plural): (&'a str, &'a str)) -> (usize, &'a str, &'a str) {
-    (plural.len(), plural, group)
+/// What goes by one plural name, in any group.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    definitions: Vec<Arc<Definition>>,
+    served: Vec<Resolved>,
 }
 
 /// A definition and the version of it that was asked for.
@@ -79,16 +95,13 @@ impl Snapshot {
 
     /// The definition of a resource by the group of its hub version.
     pub fn definition(&self, group: &str, plural: &str) -> Option<&Arc<Definition>> {
-        let wanted = place((group, plural));
-        let at = self.sorted.binary_search_by(|found| place(found.resource()).cmp(&wanted)).ok()?;
-        self.sorted.get(at)
+        self.named.get(plural)?.definitions.iter().find(|found| found.names.group == group)
     }
 
     /// What is served at `group`/`version` `plural`.
     pub fn resolve(&self, group: &str, version: &str, plural: &str) -> Option<Resolved> {
-        let definition = self.routes.get(group)?.get(version)?.get(plural)?;
-        let version = definition.served(group, version)?;
-        Some(Resolved { definition: definition.clone(), version })
+        let served = &self.named.get(plural)?.served;
+        served.iter().find(|found| found.version().name == version && found.group() == group).cloned()
     }
 
     /// What serves the kind `kind` of `group`/`version`.
@@ -105,9 +118,13 @@ impl Snapshot {
 
     fn with(definitions: BTreeMap<(String, String), Arc<Definition>>, generation: u64) -> Self {
         let mut routes: BTreeMap<String, BTreeMap<String, BTreeMap<_, _>>> = BTreeMap::new();
+        let mut named: HashMap<String, Named, RandomState> = HashMap::default();
         for definition in definitions.values() {
-            for version in definition.versions.iter().filter(|version| version.served) {
+            let named = named.entry(definition.names.plural.clone()).or_default();
+            named.definitions.push(definition.clone());
+            for (index, version) in definition.versions.iter().enumerate().filter(|(_, it)| it.served) {
                 let seen = definition.seen_as(version).map_or_else(|| definition.clone(), Arc::new);
+                named.served.push(Resolved { definition: seen.clone(), version: index });
                 routes
                     .entry(version.group.clone().unwrap_or_else(|| definition.names.group.clone()))
                     .or_default()
@@ -116,9 +133,7 @@ impl Snapshot {
                     .insert(definition.names.plural.clone(), seen);
             }
         }
-        let mut sorted: Vec<_> = definitions.values().cloned().collect();
-        sorted.sort_by(|a, b| place(a.resource()).cmp(&place(b.resource())));
-        Self { definitions, sorted, routes, generation }
+        Self { definitions, named, routes, generation }
     }
 }
 
@@ -152,6 +167,11 @@ impl Registry {
         self.snapshot.load_full()
     }
 
+    /// The definitions now, for one look: dearer to keep than [`Registry::snapshot`], cheaper to get.
+    pub fn look(&self) -> Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
     /// Begins to serve a resource. Fails if another definition serves one of its versions.
     pub fn add(&self, definition: Definition) -> Result<Arc<Definition>, RegistryError> {
         let _one_at_a_time = self.writer.lock();
@@ -168,6 +188,13 @@ impl Registry {
                     plural: definition.names.plural.clone(),
                 });
             }
+        }
+        let same_place = |it: &&Arc<Definition>| {
+            it.place() == definition.place() && it.resource() != definition.resource()
+        };
+        if let Some(other) = now.definitions().find(same_place) {
+            let other = other.names.group.clone();
+            return Err(RegistryError::Place { group: key.0, other, plural: key.1 });
         }
         let definition = Arc::new(definition);
         let mut definitions = now.definitions.clone();

@@ -38,7 +38,7 @@ async fn what_is_committed_is_read_listed_and_watched() {
 async fn etcds_own_client_sees_the_keys_and_values() {
     let server = server();
     let store = connect(builder([&server])).await;
-    let keys = ["/registry/apps/deployments/default/web", "/registry/nodes/n1"];
+    let keys = ["/registry/deployments/default/web", "/registry/nodes/n1"];
     for key in keys {
         store.commit(Txn::create(key, Text::new(format!("value of {key}")))).await.unwrap();
     }

@@ -24,7 +24,9 @@ use rkube_net::ipam::RangeConfig;
 use rkube_sched::Config as SchedulerConfig;
 #[cfg(feature = "etcd")]
 use rkube_store::backend::etcd;
-use rkube_store::{Revision, Store};
+#[cfg(feature = "durable")]
+use rkube_store::backend::{durable, memory};
+use rkube_store::{Revision, Store, Transform};
 
 use crate::{
     Error,
@@ -34,6 +36,7 @@ use crate::{
     endpoints::Endpoints,
     identity,
     listen::Listener,
+    readiness,
     shutdown::{self, Part},
     state::{self, Close, Opened, Sharing, State},
     wait,
@@ -115,8 +118,18 @@ impl Builder {
     /// Begins with the state that [`Cluster::save`] wrote to a file, in memory. It goes on from there: no
     /// revision, UID or address is given again. Feature `durable`, on by default.
     #[cfg(feature = "durable")]
-    pub fn restore(mut self, path: impl Into<PathBuf>) -> Self {
-        self.state = State::Saved(path.into());
+    pub fn restore(self, path: impl Into<PathBuf>) -> Self {
+        self.restore_with(path, |store| store)
+    }
+
+    /// As [`Builder::restore`], into a store in memory with other options: what opens sealed values, say.
+    #[cfg(feature = "durable")]
+    pub fn restore_with(
+        mut self,
+        path: impl Into<PathBuf>,
+        change: impl FnOnce(memory::Builder<Object>) -> memory::Builder<Object>,
+    ) -> Self {
+        self.state = State::saved(path.into(), change);
         self
     }
 
@@ -143,8 +156,46 @@ impl Builder {
     /// # }).unwrap();
     /// ```
     #[cfg(feature = "durable")]
-    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
-        self.state = State::Folder(path.into());
+    pub fn data_dir(self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir_with(path, |store| store)
+    }
+
+    /// As [`Builder::data_dir`], with other options of the store: a quota, how much is kept as objects, or what
+    /// seals values at rest.
+    ///
+    /// ```
+    /// use rkube::prelude::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let folder = std::env::temp_dir().join(format!("rkube-bounds-{}", std::process::id()));
+    /// let builder = Cluster::builder().data_dir_with(&folder, |store| store.quota_bytes(8 << 30));
+    /// let cluster = builder.start().await?;
+    /// # cluster.stop().await;
+    /// # let _ = std::fs::remove_dir_all(folder);
+    /// # Ok::<(), rkube::Error>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// With the feature `encrypt` of this crate, chosen kinds are sealed, and always the cluster's own keys:
+    ///
+    /// ```
+    /// # #[cfg(feature = "encrypt")] {
+    /// use std::sync::Arc;
+    /// use rkube::{Cluster, store::{Prefix, encrypt::{Encryption, EncryptionKey}}};
+    /// # let (folder, secret) = (std::env::temp_dir().join("rkube-sealed"), [7; 32]);
+    /// let keys = [EncryptionKey::new("2026-11", secret)?];
+    /// let encryption = Arc::new(Encryption::new([Prefix::new("/registry/secrets")], keys)?);
+    /// let builder = Cluster::builder().data_dir_with(&folder, |store| store.transform(encryption));
+    /// # let _ = builder;
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "durable")]
+    pub fn data_dir_with(
+        mut self,
+        path: impl Into<PathBuf>,
+        change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
+    ) -> Self {
+        self.state = State::folder(path.into(), change);
         self
     }
 
@@ -267,15 +318,10 @@ impl Builder {
             Some(seed) => seed,
             None => getrandom::u64().map_err(Error::Seed)?,
         };
-        let Opened { store, driver, close, sharing } = std::mem::take(&mut self.state).open().await?;
+        let Opened { store, driver, close, sharing, transform } =
+            std::mem::take(&mut self.state).open().await?;
         let at = store.revision().await?;
-        let clock = match self.clock.take() {
-            Some(clock) => clock,
-            None if !self.simulated => Clock::system(),
-            // What there is must not have been made in the future.
-            None if at > Revision(1) => Clock::simulated_after(state::youngest(&*store).await?),
-            None => Clock::simulated(),
-        };
+        let clock = self.clock(&*store, at).await?;
         let context = Context { clock, rng: state::rng(seed, at), spawner: Spawner::new() };
         // If anything below fails, what was started by then ends.
         let guard = context.spawner.token().clone().drop_guard();
@@ -315,7 +361,7 @@ impl Builder {
         let address = listener.as_ref().map(Listener::address);
         let kubeconfig = listener.as_ref().map(|listener| listener.kubeconfig().to_owned());
         self.settings.root_ca = authority.map(|authority| authority.certificate().to_owned());
-        let mut parts = Vec::new();
+        let mut parts = vec![readiness::watch(store.clone(), service.health(), &context)];
         parts.extend(listener.map(|listener| listener.start(&context, service.clone())));
         // Stopped before the listener: nobody is led to one that is closed.
         parts.push(defaults::keep(&system, endpoints, &context));
@@ -328,6 +374,7 @@ impl Builder {
             service,
             store,
             close,
+            transform,
             context,
             client,
             nodes,
@@ -335,6 +382,16 @@ impl Builder {
             address,
             kubeconfig,
             waits,
+        })
+    }
+
+    async fn clock(&mut self, store: &dyn Store<Object>, at: Revision) -> Result<Clock, Error> {
+        Ok(match self.clock.take() {
+            Some(clock) => clock,
+            None if !self.simulated => Clock::system(),
+            // What there is must not have been made in the future.
+            None if at > Revision(1) => Clock::simulated_after(state::youngest(store).await?),
+            None => Clock::simulated(),
         })
     }
 }
@@ -345,6 +402,7 @@ pub struct Cluster {
     service: ApiService,
     store: Arc<dyn Store<Object>>,
     close: Option<Close>,
+    transform: Option<Arc<dyn Transform>>,
     context: Context,
     client: Client,
     nodes: Nodes,
@@ -396,9 +454,9 @@ impl Cluster {
     }
 
     /// Writes the cluster's present state to a file, which is there whole or not at all, in the place of an
-    /// older one; the cluster runs on. [`Builder::restore`] begins another one with it. The file has all
-    /// objects as they are, so Secrets in plain text, and the cluster's private keys. Feature `durable`, on
-    /// by default.
+    /// older one; the cluster runs on. [`Builder::restore`] begins another one with it. Values are sealed in it
+    /// as in the cluster's store; where nothing seals them, the file has all objects as they are, so Secrets in
+    /// plain text, and the cluster's private keys. Feature `durable`, on by default.
     ///
     /// ```
     /// use rkube::prelude::*;
@@ -417,7 +475,7 @@ impl Cluster {
     /// When the state cannot be read or the file not be written.
     #[cfg(feature = "durable")]
     pub async fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
-        state::save(&*self.store, path.as_ref()).await
+        state::save(&*self.store, path.as_ref(), self.transform.clone()).await
     }
 
     /// A client with an administrator's rights: in process, nothing is encoded.
@@ -493,6 +551,19 @@ impl Cluster {
     /// [`Error::NotInTime`] when the bound of [`Waits`] has passed.
     pub async fn wait_gone<K: Kind>(&self, api: &Api<K>, name: &str) -> Result<(), Error> {
         wait::until(api, name, |now| now.is_none(), self.waits.condition).await.map(|_| ())
+    }
+
+    /// Writes every value in these folders of the store again, so that what seals values does so with its
+    /// present key: the last step but one of a rotation. See [`rkube_store::encrypt::reseal`]. Feature `encrypt`.
+    ///
+    /// # Errors
+    /// What the store said; what was written by then stays.
+    #[cfg(feature = "encrypt")]
+    pub async fn reseal(
+        &self,
+        folders: impl IntoIterator<Item = rkube_store::Prefix> + Send,
+    ) -> Result<u64, Error> {
+        Ok(rkube_store::encrypt::reseal(&*self.store, folders).await.map_err(Box::new)?)
     }
 
     /// Stops everything in order: nodes, controllers, scheduler, then the listener, whose clients see

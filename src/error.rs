@@ -76,6 +76,10 @@ pub enum Error {
     #[cfg(feature = "etcd")]
     #[error("etcd: {0}")]
     Etcd(#[from] rkube_store::backend::etcd::EtcdError),
+    /// A value could not be written again.
+    #[cfg(feature = "encrypt")]
+    #[error("cannot seal anew: {0}")]
+    Reseal(#[from] Box<rkube_store::CommitError<rkube_api::object::Object>>),
     /// The system gave no randomness for a seed.
     #[error("no seed: {0}")]
     Seed(getrandom::Error),

@@ -10,6 +10,7 @@ mod error;
 mod identity;
 mod listen;
 mod network;
+mod readiness;
 mod short;
 mod shutdown;
 mod state;

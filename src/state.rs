@@ -11,7 +11,9 @@ use rkube_api::{context::Rng, object::Object};
 use rkube_store::backend::durable::{Durable, OpenError, save};
 #[cfg(feature = "etcd")]
 use rkube_store::backend::etcd;
-use rkube_store::{ListOptions, Memory, Prefix, Revision, Store, StoreError};
+#[cfg(feature = "durable")]
+use rkube_store::backend::{durable, memory};
+use rkube_store::{ListOptions, Memory, Prefix, Revision, Store, StoreError, Transform};
 
 use crate::Error;
 
@@ -30,10 +32,10 @@ pub(crate) enum State {
     Given(Arc<dyn Store<Object>>),
     /// In a file, to go on in memory.
     #[cfg(feature = "durable")]
-    Saved(PathBuf),
+    Saved(PathBuf, Box<memory::Builder<Object>>),
     /// In a folder.
     #[cfg(feature = "durable")]
-    Folder(PathBuf),
+    Folder(PathBuf, Box<durable::Builder<Object>>),
     /// In etcd.
     #[cfg(feature = "etcd")]
     Etcd(Box<etcd::Builder<Object>>),
@@ -47,6 +49,8 @@ pub(crate) struct Opened {
     /// Closes it, whoever may still hold it.
     pub(crate) close: Option<Close>,
     pub(crate) sharing: Sharing,
+    /// What seals values at rest, so also those of a file.
+    pub(crate) transform: Option<Arc<dyn Transform>>,
 }
 
 /// Whether others may serve the same state.
@@ -65,51 +69,72 @@ pub(crate) type Close = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send + Sync
 
 impl Opened {
     fn own(store: impl Store<Object>, driver: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { store: Arc::new(store), driver: Some(driver.boxed()), close: None, sharing: Sharing::Sole }
+        let (store, driver) = (Arc::new(store), Some(driver.boxed()));
+        Self { store, driver, close: None, sharing: Sharing::Sole, transform: None }
+    }
+
+    fn sealed_by(self, transform: Option<Arc<dyn Transform>>) -> Self {
+        Self { transform, ..self }
     }
 }
 
 impl State {
+    /// A file to go on from, in a store that may be changed before.
+    #[cfg(feature = "durable")]
+    pub(crate) fn saved(
+        path: PathBuf,
+        change: impl FnOnce(memory::Builder<Object>) -> memory::Builder<Object>,
+    ) -> Self {
+        Self::Saved(path, Box::new(change(Memory::builder().history_age(HISTORY))))
+    }
+
+    /// A folder, whose store may be changed before it is opened.
+    #[cfg(feature = "durable")]
+    pub(crate) fn folder(
+        path: PathBuf,
+        change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
+    ) -> Self {
+        let store = change(Durable::builder(&path).history_age(HISTORY));
+        Self::Folder(path, Box::new(store))
+    }
+
     pub(crate) async fn open(self) -> Result<Opened, Error> {
-        let memory = match self {
-            Self::Anew => Memory::builder().history_age(HISTORY).build(),
-            Self::Memory(memory) => memory,
+        match self {
+            Self::Anew => Ok(in_memory(Memory::builder().history_age(HISTORY).build())),
+            Self::Memory(memory) => Ok(in_memory(memory)),
             Self::Given(store) => {
-                return Ok(Opened { store, driver: None, close: None, sharing: Sharing::Unknown });
+                Ok(Opened { store, driver: None, close: None, sharing: Sharing::Unknown, transform: None })
             }
             #[cfg(feature = "durable")]
-            Self::Saved(path) => restore(path).await?,
+            Self::Saved(path, store) => {
+                let (from, transform) = (path.clone(), store.transformer());
+                let read = off_thread("restore", move || store.restore(from)).await;
+                let memory = read.map_err(|source| Error::Saved { path, source })?;
+                Ok(in_memory(memory).sealed_by(transform))
+            }
             #[cfg(feature = "durable")]
-            Self::Folder(path) => {
-                let store = folder(path).await?;
+            Self::Folder(path, store) => {
+                let transform = store.transformer();
+                let opened = off_thread("open", move || store.open()).await;
+                let store = opened.map_err(|source| Error::DataDir { path, source })?;
                 let (driver, closing) = (store.run_expiry(), store.clone());
                 let close: Close = Box::new(move || async move { closing.close().await }.boxed());
-                return Ok(Opened { close: Some(close), ..Opened::own(store, driver) });
+                Ok(Opened { close: Some(close), ..Opened::own(store, driver) }.sealed_by(transform))
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(builder) => {
+                let transform = builder.transformer();
                 let store = builder.default_history_age(HISTORY).connect().await?;
                 let driver = store.run();
-                return Ok(Opened { sharing: Sharing::Shared, ..Opened::own(store, driver) });
+                Ok(Opened { sharing: Sharing::Shared, ..Opened::own(store, driver) }.sealed_by(transform))
             }
-        };
-        let driver = memory.run_expiry();
-        Ok(Opened::own(memory, driver))
+        }
     }
 }
 
-#[cfg(feature = "durable")]
-async fn restore(path: PathBuf) -> Result<Memory<Object>, Error> {
-    let from = path.clone();
-    let read = off_thread("restore", move || Memory::builder().history_age(HISTORY).restore(from)).await;
-    read.map_err(|source| Error::Saved { path, source })
-}
-
-#[cfg(feature = "durable")]
-async fn folder(path: PathBuf) -> Result<Durable<Object>, Error> {
-    let builder = Durable::builder(&path).history_age(HISTORY);
-    let opened = off_thread("open", move || builder.open()).await;
-    opened.map_err(|source| Error::DataDir { path, source })
+fn in_memory(memory: Memory<Object>) -> Opened {
+    let driver = memory.run_expiry();
+    Opened::own(memory, driver)
 }
 
 /// The disk is waited for, so not on a thread that other tasks need.
@@ -123,8 +148,12 @@ async fn off_thread<T: Send + 'static>(
 }
 
 #[cfg(feature = "durable")]
-pub(crate) async fn save(store: &dyn Store<Object>, path: &Path) -> Result<(), Error> {
-    let saved = save::save(store, path, None).await;
+pub(crate) async fn save(
+    store: &dyn Store<Object>,
+    path: &Path,
+    transform: Option<Arc<dyn Transform>>,
+) -> Result<(), Error> {
+    let saved = save::save(store, path, transform).await;
     saved.map(drop).map_err(|source| Error::Saved { path: path.to_owned(), source })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run -p rkube-store --features durable --example inspect -- DIR verify
-//! cargo run -p rkube-store --features durable --example inspect -- DIR keys /registry/pods --values
+//! cargo run -p rkube-store --features durable --example inspect -- DIR keys registry/pods --values
 //! cargo run -p rkube-store --features durable --example inspect -- DIR revisions
 //! cargo run -p rkube-store --features durable --example inspect -- DIR compact 5000
 //! ```
@@ -31,7 +31,7 @@ enum Command {
     Verify,
     /// Lists keys with their revisions.
     Keys {
-        /// Only those in this folder, such as `/registry/pods`.
+        /// Only those in this folder.
         #[arg(default_value = "")]
         prefix: String,
         /// As they were at this revision.

@@ -5,7 +5,7 @@
 //! key and 32 random bytes that are kept beside it; so one encryption key can seal any number of values.
 //! The store's key is bound in, so that a sealed value opens nowhere else. The name of the encryption key
 //! stands in front: the first key seals, all of them open. To rotate, put a new key first, write every
-//! value again, then take the old key out.
+//! value again ([`reseal`]), then take the old key out.
 //!
 //! ```
 //! use bytes::Bytes;
@@ -32,12 +32,18 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Prk, Salt};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 
-use crate::{Key, Prefix, Transform, TransformError};
+use crate::{
+    Check, CommitError, Key, ListOptions, Op, Prefix, Store, StoreError, Transform, TransformError, Txn,
+    Value,
+};
 
 /// What sealed bytes begin with; then the length of the key's name, the name, salt, nonce and ciphertext.
 const MAGIC: &[u8] = b"\0rkube:sealed:1\0";
 const SALT_BYTES: usize = 32;
 const KEY_BYTES: usize = 32;
+/// With more, what is added to each value of a large transaction would not fit beside the limits that all
+/// backends have.
+const LONGEST_NAME: usize = 64;
 
 /// A secret and its name, which is written beside what it seals.
 pub struct EncryptionKey {
@@ -55,10 +61,10 @@ impl EncryptionKey {
     /// A key of 32 secret random bytes.
     ///
     /// # Errors
-    /// [`EncryptionError::Name`] for a name that is empty or has more than 255 bytes.
+    /// [`EncryptionError::Name`] for a name that is empty or has more than 64 bytes.
     pub fn new(id: impl Into<String>, secret: [u8; KEY_BYTES]) -> Result<Self, EncryptionError> {
         let id = id.into();
-        if id.is_empty() || u8::try_from(id.len()).is_err() {
+        if id.is_empty() || id.len() > LONGEST_NAME {
             return Err(EncryptionError::Name(id));
         }
         Ok(Self { id, secret: Salt::new(HKDF_SHA256, b"rkube encryption at rest").extract(&secret) })
@@ -75,8 +81,8 @@ impl EncryptionKey {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncryptionError {
-    /// A name must have 1 to 255 bytes.
-    #[error("{0:?} is no name for an encryption key: it must have 1 to 255 bytes")]
+    /// A name must have 1 to 64 bytes.
+    #[error("{0:?} is no name for an encryption key: it must have 1 to {LONGEST_NAME} bytes")]
     Name(String),
     /// Two keys have one name, so nobody could tell which one opens a value.
     #[error("two encryption keys are named {0:?}")]
@@ -133,6 +139,32 @@ impl Encryption {
     fn key(&self, id: &str) -> Option<&EncryptionKey> {
         std::iter::once(&self.first).chain(&self.others).find(|key| key.id == id)
     }
+}
+
+/// Writes every value in these folders again, and those of [`Prefix::private`], so that the store's transformer
+/// seals them with its first key: after that nothing needs the others. It returns how many it wrote; watchers
+/// see each as changed. What somebody else writes meanwhile is sealed anew by that.
+///
+/// # Errors
+/// What the store said; what was written by then stays.
+pub async fn reseal<V: Value, S: Store<V> + ?Sized>(
+    store: &S,
+    folders: impl IntoIterator<Item = Prefix>,
+) -> Result<u64, CommitError<V>> {
+    let mut written = 0;
+    for folder in folders.into_iter().chain([Prefix::private()]) {
+        for entry in store.list(&folder, ListOptions::default()).await?.entries {
+            let unchanged = Check::Unchanged { key: entry.key.clone(), revision: entry.mod_revision };
+            let again = Op::Put { key: entry.key, value: entry.value, lease: entry.lease };
+            match store.commit(Txn { checks: vec![unchanged], ops: vec![again] }).await {
+                Ok(_) => written += 1,
+                // It was written or deleted meanwhile, or its lease has ended.
+                Err(CommitError::Conflict(_) | CommitError::Store(StoreError::LeaseNotFound(_))) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(written)
 }
 
 fn failed(_: Unspecified) -> TransformError {
@@ -275,7 +307,7 @@ mod tests {
     fn keys_that_cannot_be_told_apart_are_refused() {
         let key = |id: &str| EncryptionKey::new(id, [0; 32]);
         assert!(matches!(key(""), Err(EncryptionError::Name(_))));
-        assert!(matches!(key(&"x".repeat(256)), Err(EncryptionError::Name(_))));
+        assert!(matches!(key(&"x".repeat(65)), Err(EncryptionError::Name(_))));
         assert!(matches!(Encryption::new([], []), Err(EncryptionError::NoKey)));
         let twice = Encryption::new([], [key("a").unwrap(), key("b").unwrap(), key("b").unwrap()]);
         assert!(matches!(twice, Err(EncryptionError::Twice(id)) if id == "b"));

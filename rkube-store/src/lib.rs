@@ -84,7 +84,7 @@ pub use key::{Key, Prefix};
 pub use lease::{Lease, LeaseId};
 pub use limits::Limits;
 pub use revision::Revision;
-pub use stats::{Latency, Sizes, Stats, WatchStats};
+pub use stats::{DiskStats, Latency, Sizes, Stats, WatchStats};
 pub use store::{ListOptions, Page, Read, Store};
 pub use transform::{Transform, TransformError};
 pub use txn::{Check, Committed, Op, Txn};

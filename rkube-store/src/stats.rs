@@ -30,6 +30,25 @@ pub struct Stats {
     pub watches: WatchStats,
     /// The commits that succeeded, from the call to the answer.
     pub commits: Latency,
+    /// How its disk does, if it has one of its own.
+    pub disk: Option<DiskStats>,
+}
+
+/// How the disk under a store does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskStats {
+    /// Whether all writes are taken: not beyond a quota, on a disk that is nearly full, or after a failure.
+    pub takes_writes: bool,
+    /// Whether something could not be written: the store must be opened again.
+    pub failed: bool,
+    /// How long it took to sync what one or more commits had written.
+    pub syncs: Latency,
+    /// How many bytes the store has there.
+    pub bytes: u64,
+    /// How many were free when it was last looked at.
+    pub free_bytes: Option<u64>,
+    /// How many commits wait to be written.
+    pub queued: usize,
 }
 
 /// How the watches of a store keep up.

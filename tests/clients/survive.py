@@ -1,8 +1,6 @@
 """Kills the example cluster in the middle of a rollout of 1,000 pods, starts it again on the same folder, and
-waits until the rollout is complete. Then looks into the folder with the example `inspect`, gives its history's
-space back, and starts the cluster once more. Usage: survive.py FOLDER_OF_EXAMPLES [PODS]"""
+waits until the rollout is complete. Usage: survive.py CLUSTER_BINARY [PODS]"""
 
-import json
 import os
 import shutil
 import signal
@@ -13,10 +11,10 @@ import time
 
 from kubernetes import client, config
 
-CLUSTER, INSPECT = (os.path.join(sys.argv[1], name) for name in ("cluster", "inspect"))
+CLUSTER = sys.argv[1]
 PODS = int(sys.argv[2]) if len(sys.argv) > 2 else 1000
 FOLDER = tempfile.mkdtemp(prefix="rkube-survive-")
-KUBECONFIG, DATA = os.path.join(FOLDER, "kubeconfig"), os.path.join(FOLDER, "data")
+KUBECONFIG = os.path.join(FOLDER, "kubeconfig")
 SECONDS = 300
 
 
@@ -24,7 +22,7 @@ def start(running):
     """A cluster on the folder, and its clients. Its certificates are new each time."""
     process = subprocess.Popen(
         [CLUSTER, "--nodes", str(PODS // 80 + 1), "--listen", "127.0.0.1:0", "--kubeconfig", KUBECONFIG,
-         "--data", DATA],
+         "--data", os.path.join(FOLDER, "data")],
         stdout=subprocess.PIPE, text=True)
     running.append(process)
     assert "serves" in process.stdout.readline(), "the cluster did not start"
@@ -85,50 +83,14 @@ def rollout(start):
     assert len(uids) == PODS and not uids & began, "a UID was given twice"
     assert len(addresses) == PODS, "an address was given twice"
     print(f"killed at {at} of {PODS}, found {after}, complete {time.monotonic() - killed:.1f}s later")
-    end(process)
-    return uids
-
-
-def end(process):
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
-
-
-def inspect(*command):
-    done = subprocess.run([INSPECT, DATA, *command], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout.splitlines()
-
-
-def look_inside(start, uids):
-    """What `inspect` says of the folder is what the cluster said."""
-    assert inspect("verify")[0].startswith("sound, at revision ")
-    pods = inspect("keys", "/registry/pods", "--values")
-    keys, values = pods[::2], pods[1::2]
-    assert len(keys) == PODS and all(key.startswith("/registry/pods/default/web-") for key in keys), keys[:3]
-    assert {json.loads(value)["metadata"]["uid"] for value in values} == uids
-    first, *events = inspect("revisions", "/registry/pods")
-    begin = int(first.removeprefix("history starts at revision "))
-    revisions = [int(event.split()[0]) for event in events]
-    assert revisions == sorted(revisions) and begin < revisions[0], (first, events[:3])
-    assert {event.split()[1] for event in events} == {"created", "changed", "deleted"}
-    now = int(inspect("verify")[0].split()[-1])
-    told = inspect("compact", str(now))
-    assert told[0].startswith(f"history starts at revision {now}, "), told
-    assert inspect("revisions") == [f"history starts at revision {now}"]
-    assert inspect("verify")[0] == f"sound, at revision {now}"
-    assert inspect("keys", "/registry/pods", "--values") == pods, "what is there now is no history"
-    process, _, core = start()
-    assert {pod.metadata.uid for pod in core.list_namespaced_pod("default").items} == uids
-    end(process)
-    print(f"inspected: {len(keys)} pods, {len(events)} events of pods since revision {begin}")
 
 
 def main():
     running = []
     try:
-        uids = rollout(lambda: start(running))
-        look_inside(lambda: start(running), uids)
+        rollout(lambda: start(running))
     finally:
         for process in running:
             if process.poll() is None:

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod election;
+#[cfg(all(feature = "durable", feature = "encrypt"))]
+mod encrypted;
 mod forks;
 mod identity;
 mod isolation;

@@ -47,3 +47,21 @@ async fn figures_outlive_the_store_and_cost_little() {
     assert_eq!(figures(&cluster).await, ["2", "2", "1"]);
     cluster.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_whose_store_does_not_answer_says_that_it_is_not_ready() {
+    let store = Arc::new(Faulty::new(Arc::new(Memory::<Object>::builder().build())));
+    let cluster = Cluster::builder().simulated(1).store(store.clone()).start().await.unwrap();
+    let ask = async || {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        let request = http::Request::get("/readyz?verbose").body(Vec::new()).unwrap();
+        cluster.kube_client().request_text(request).await
+    };
+    assert!(ask().await.unwrap().contains("[+]etcd ok"));
+    store.refuse_reads(true);
+    let refused = ask().await.unwrap_err();
+    assert!(matches!(&refused, kube::Error::Api(status) if status.code == 500), "{refused:?}");
+    store.refuse_reads(false);
+    assert!(ask().await.unwrap().contains("readyz check passed"));
+    cluster.stop().await;
+}

@@ -9,7 +9,7 @@ use prometheus_client::{
     encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet},
     metrics::MetricType,
 };
-use rkube_store::{Latency, Stats};
+use rkube_store::{DiskStats, Latency, Stats};
 use tokio::{
     sync::Mutex as AsyncMutex,
     time::{Instant, timeout},
@@ -103,7 +103,7 @@ impl Collector for Seen {
         let help = "Times that stored objects could not be counted";
         to.encode_descriptor("rkube_store_count_failures", help, None, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(failures, None)?;
-        let Stats { revision, compacted, sizes, watches, commits } = stats;
+        let Stats { revision, compacted, sizes, watches, commits, disk: under } = stats;
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let gauges = [
             ("rkube_store_counted", "Whether the last count of objects succeeded", u64::from(*is_counted)),
@@ -124,8 +124,26 @@ impl Collector for Seen {
         let help = "Latency of what was asked of the store";
         let mut commit =
             to.encode_descriptor("etcd_request_duration_seconds", help, None, MetricType::Histogram)?;
-        histogram(commit.encode_family(&[("operation", "commit")])?, commits)
+        histogram(commit.encode_family(&[("operation", "commit")])?, commits)?;
+        under.as_ref().map_or(Ok(()), |under| disk(&mut to, under))
     }
+}
+
+fn disk(to: &mut DescriptorEncoder<'_>, disk: &DiskStats) -> Result<(), Error> {
+    let DiskStats { takes_writes, failed, syncs, bytes, free_bytes, queued } = disk;
+    let gauges = [
+        ("rkube_store_writable", "Whether the disk takes all writes", Some(u64::from(*takes_writes))),
+        ("rkube_store_failed", "Whether something could not be written", Some(u64::from(*failed))),
+        ("rkube_store_disk_bytes", "What log and snapshot take on disk", Some(*bytes)),
+        ("rkube_store_disk_free_bytes", "What was free on the disk when last looked at", *free_bytes),
+        ("rkube_store_queued_commits", "Commits that wait to be written", u64::try_from(*queued).ok()),
+    ];
+    for (name, help, value) in gauges {
+        let Some(value) = value else { continue };
+        to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+    }
+    let (name, help) = ("rkube_store_sync_duration_seconds", "How long the disk took to sync commits");
+    histogram(to.encode_descriptor(name, help, None, MetricType::Histogram)?, syncs)
 }
 
 fn histogram(mut to: MetricEncoder<'_>, latency: &Latency) -> Result<(), Error> {

@@ -129,6 +129,7 @@ impl<V: Value> Store<V> for Faulty<V> {
     }
 
     async fn revision(&self) -> Result<Revision, StoreError> {
+        self.check_readable()?;
         self.store.revision().await
     }
 

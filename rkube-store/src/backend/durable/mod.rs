@@ -180,6 +180,19 @@ impl<V: Value> Durable<V> {
         self.engine.run_expiry()
     }
 
+    fn figures(&self) -> crate::Stats {
+        let Stats { store, condition, queued, sync, disk, .. } = self.stats();
+        let disk = crate::DiskStats {
+            takes_writes: condition == Condition::Open,
+            failed: matches!(condition, Condition::Failed(_)),
+            syncs: sync,
+            bytes: disk.log_bytes + disk.snapshot_bytes,
+            free_bytes: disk.free_bytes,
+            queued,
+        };
+        crate::Stats { disk: Some(disk), ..store }
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn stats(&self) -> Stats {

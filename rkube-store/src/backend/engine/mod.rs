@@ -224,7 +224,7 @@ impl<V: Value> Engine<V> {
         let (revision, compacted, sizes) = (state.visible(), state.floor(), state.sizes());
         drop(state);
         let commits = *self.commits.lock();
-        Stats { revision, compacted, sizes, watches: self.hub.stats(), commits }
+        Stats { revision, compacted, sizes, watches: self.hub.stats(), commits, disk: None }
     }
 
     /// The oldest revision that can be read.
@@ -415,7 +415,7 @@ macro_rules! store_by_engine {
             }
 
             fn stats(&self) -> $crate::Stats {
-                self.engine.stats()
+                self.figures()
             }
 
             async fn fork(&self) -> Result<$crate::Memory<V>, $crate::StoreError> {

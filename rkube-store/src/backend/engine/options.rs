@@ -64,6 +64,12 @@ macro_rules! common_options {
             self.options.transform = Some(transform);
             self
         }
+
+        /// The transformer that was given, if one was.
+        #[must_use]
+        pub fn transformer(&self) -> Option<std::sync::Arc<dyn $crate::Transform>> {
+            self.options.transform.clone()
+        }
     };
 }
 pub(in crate::backend) use common_options;

@@ -61,6 +61,10 @@ impl<V: Value> Memory<V> {
         &self.engine
     }
 
+    fn figures(&self) -> crate::Stats {
+        self.engine.stats()
+    }
+
     /// Ends leases in time, and ages history, for as long as it is polled. It returns when the store is gone.
     pub fn run_expiry(&self) -> impl Future<Output = ()> + Send + use<V> {
         self.engine.run_expiry()

@@ -49,7 +49,8 @@ pub enum StoreError {
     /// There is no such lease, or its time is over.
     #[error("lease {0} does not exist")]
     LeaseNotFound(LeaseId),
-    /// No room for more. Deletions and compaction still work.
+    /// No room for more. Deletions and compaction still work, and make room (on etcd, it takes more than that:
+    /// see its backend).
     #[error("no space left in the store")]
     NoSpace,
     /// The store could not write something down, so it writes nothing more until it is opened again; what

@@ -117,7 +117,8 @@ pub trait Store<V: Value>: Send + Sync + 'static {
     async fn request_progress(&self) -> Result<(), StoreError>;
 
     /// Forgets history: afterwards nothing below this revision can be read, and no watch can start below it.
-    /// The current state, and the state at the revision, stay. It is no error to compact again.
+    /// The current state, and the state at the revision, stay. It is no error to compact again. Space comes
+    /// back by it, but maybe only behind the answer: a store that was full may refuse writes for a while yet.
     ///
     /// # Errors
     /// [`StoreError::Future`] for a revision that has not happened.

@@ -148,5 +148,7 @@ async fn kills_of_all_members_lose_nothing() {
 async fn a_member_that_goes_is_no_failure_of_what_was_written() {
     let faults = [Fault::Kill, Fault::Kill, Fault::Kill, Fault::Freeze, Fault::Freeze, Fault::Freeze];
     let harness = OfServers::new(3, &faults);
-    holds(harness, [Load { clients: 8, steps: 1500, ..Load::seeded(21) }]).await;
+    let unknown = holds(harness, [Load { clients: 8, steps: 1500, ..Load::seeded(21) }]).await;
+    // Eight clients are at it all the time, so some commits are on their way to a member when it goes.
+    assert!(unknown > 0, "no fault met a commit");
 }

@@ -8,6 +8,8 @@
 )]
 
 mod basics;
+#[cfg(feature = "encrypt")]
+mod encrypt;
 mod faults;
 mod histories;
 mod place;

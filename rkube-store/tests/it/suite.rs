@@ -100,7 +100,7 @@ async fn the_suite_meets_what_cannot_be_read() {
     cannot_read(&OfPlain).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_quota_of_memory() {
     for hot in [0, 100_000, 1 << 30] {
         let store = Memory::builder().quota_bytes(200_000).hot_bytes(hot).build();

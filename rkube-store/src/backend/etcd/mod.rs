@@ -10,6 +10,10 @@
 //! that the store connects as must be allowed to read every key. A notice of progress of etcd's own would
 //! do, but etcd before 3.5.8 may send one ahead of events.
 //!
+//! An etcd that used up its quota (`--quota-backend-bytes`, 2 GiB unless told) refuses writes, which are
+//! [`StoreError::NoSpace`] then, and takes deletions. What they and a compaction free comes back only by its
+//! operator, and writes with it: `etcdctl defrag` on each member, then `etcdctl alarm disarm`.
+//!
 //! Whoever sets the store up spawns [`Etcd::run`]; without it watches stand still.
 //!
 //! ```no_run

@@ -2,6 +2,8 @@
 
 mod crashes;
 mod damage;
+#[cfg(feature = "encrypt")]
+mod encrypt;
 mod forks;
 mod gated;
 mod kill;

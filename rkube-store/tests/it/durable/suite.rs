@@ -7,12 +7,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
-use rkube_store::Store;
-use rkube_store::backend::durable::{Disk, Durable, Folder, Output};
+use rkube_store::backend::durable::{Builder, Disk, Durable, Folder, Output};
 use rkube_store::testing::disk::Volatile;
 use rkube_store::testing::history::{Load, check};
-use rkube_store::testing::suite::{Harness, all};
+use rkube_store::testing::suite::{Harness, all, quota};
 use rkube_store::testing::{Dice, Text};
+use rkube_store::{Store, Transform};
 
 use super::folder;
 use crate::cold::Toy;
@@ -131,23 +131,22 @@ impl Ground for Lossy {
 struct OfDurable<G> {
     ground: fn(u64) -> G,
     cramped: bool,
+    transform: Option<Arc<dyn Transform>>,
     seed: u64,
     places: Mutex<Vec<(Arc<dyn Store<Text>>, G)>>,
 }
 
 impl<G: Ground> OfDurable<G> {
     fn new(ground: fn(u64) -> G, cramped: bool, seed: u64) -> Self {
-        Self { ground, cramped, seed, places: Mutex::default() }
+        let transform = cramped.then(|| -> Arc<dyn Transform> { Arc::new(Toy::new(["k1"])) });
+        Self { ground, cramped, transform, seed, places: Mutex::default() }
     }
 
     fn open(&self, ground: G) -> Arc<dyn Store<Text>> {
         let builder = Durable::builder_on(ground.disk());
-        let builder = if self.cramped {
-            let small = builder.segment_bytes(2000).hot_bytes(0).watch_queue(2);
-            small.transform(Arc::new(Toy::new(["k1"])))
-        } else {
-            builder
-        };
+        let builder =
+            if self.cramped { builder.segment_bytes(2000).hot_bytes(0).watch_queue(2) } else { builder };
+        let builder = self.transform.iter().cloned().fold(builder, Builder::transform);
         let store = builder.open().unwrap();
         drive(store.run_expiry());
         let store: Arc<dyn Store<Text>> = Arc::new(store);
@@ -185,6 +184,12 @@ fn lossy(seed: u64) -> Lossy {
     Lossy(Volatile::new(), Dice::seeded(seed))
 }
 
+/// As cramped as can be, on a disk that loses what was not synced, with this transformer.
+#[cfg(feature = "encrypt")]
+pub(super) fn sealed(transform: Arc<dyn Transform>) -> impl Harness {
+    OfDurable { transform: Some(transform), ..OfDurable::new(lossy, true, 11) }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_suite_on_a_folder() {
     cannot_read(&OfDurable::new(real, false, 0)).await;
@@ -195,6 +200,16 @@ async fn the_suite_on_a_folder() {
 async fn the_suite_on_a_disk_that_loses_what_was_not_synced() {
     passes(OfDurable::new(lossy, true, 7)).await;
     assert!(all().iter().any(|case| case.promises.contains(&15)));
+}
+
+/// The quota lies where no rewriting of what is there makes room for one more.
+#[tokio::test]
+async fn a_quota_of_disk() {
+    for hot in [0, 1 << 30] {
+        let builder = Durable::builder_on(Arc::new(Volatile::new())).segment_bytes(20_000).keep_free_bytes(0);
+        let store = builder.hot_bytes(hot).quota_bytes(195_000).open().unwrap();
+        quota(Arc::new(store)).await.unwrap();
+    }
 }
 
 /// Concurrent clients, and power cuts while they work.

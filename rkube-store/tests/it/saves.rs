@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use rkube_store::backend::durable::{Durable, OpenError, save};
 use rkube_store::testing::Text;
 use rkube_store::{
     CommitError, Key, ListOptions, Memory, Page, Prefix, Revision, Store, StoreError, Transform, Txn,
+    WatchOptions,
 };
 
 use crate::cold::Toy;
@@ -48,6 +50,38 @@ async fn fill(store: &dyn Store<Text>, keys: usize) {
     }
     let lease = store.grant(Duration::from_secs(600)).await.unwrap();
     store.commit(Txn::new().put("b/leased", Text::new("leased")).lease(lease.id)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_begins_with_what_was_saved_at_its_revision() {
+    let (place, folder) = (Place::new(), Place::new());
+    let store = Memory::builder().build();
+    fill(&store, 100).await;
+    let before = all(&store).await;
+    save::save(&store, place.path(), None).await.unwrap();
+
+    let restored = Durable::<Text>::builder(folder.path()).restore(place.path()).unwrap();
+    assert_eq!(all(&restored).await, before, "with its revision, and those of all keys");
+    assert_eq!(restored.recovery().snapshot, Some(before.revision));
+    let mut watch = restored.watch(&Prefix::all(), WatchOptions::after(before.revision)).await.unwrap();
+    let next = restored.commit(Txn::new().put("a/new", Text::new("new"))).await.unwrap().revision;
+    assert_eq!(next, before.revision.next());
+    assert_eq!(watch.next().await.unwrap().unwrap().revision(), next);
+    let lease = before.entries.iter().find_map(|entry| entry.lease).unwrap();
+    assert_eq!(restored.time_to_live(lease).await.unwrap().granted, Duration::from_secs(600));
+    assert!(restored.grant(Duration::from_secs(9)).await.unwrap().id > lease, "no name is given twice");
+    let early = restored.get(&Key::new("a/0000"), Some(before.revision.previous())).await;
+    assert!(matches!(early, Err(StoreError::Compacted { .. })), "history begins here: {early:?}");
+    let now = all(&restored).await;
+    drop((restored, watch));
+
+    let again = Durable::<Text>::builder(folder.path()).restore(place.path());
+    assert!(matches!(again, Err(OpenError::Occupied)), "what is there is not overwritten");
+    let opened = Durable::<Text>::open(folder.path()).unwrap();
+    assert_eq!((all(&opened).await, opened.recovery().replayed), (now, 1));
+    let foreign = Durable::<Text>::builder(place.0.path()).restore(place.path());
+    assert!(matches!(foreign, Err(OpenError::Foreign { .. })), "nor is what is no store's");
+    assert_eq!(place.names(), ["saved"]);
 }
 
 #[tokio::test]

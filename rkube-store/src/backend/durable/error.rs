@@ -36,6 +36,9 @@ pub enum OpenError {
         /// What is wrong there.
         reason: String,
     },
+    /// There is a store already where a saved one was to begin.
+    #[error("there is a store already: what was saved begins in a folder without one")]
+    Occupied,
     /// A file that must be there is not.
     #[error("{file} is missing")]
     Missing {

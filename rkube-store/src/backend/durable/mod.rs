@@ -56,7 +56,7 @@ mod stats;
 mod writer;
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -134,10 +134,21 @@ impl<V: Value> Durable<V> {
         Builder::on(disk)
     }
 
-    fn start(disk: Arc<dyn Disk>, options: &Options, bounds: Bounds) -> Result<Self, OpenError> {
+    fn start(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        bounds: Bounds,
+        from: Option<&Path>,
+    ) -> Result<Self, OpenError> {
         // Before the lock, which writes: a foreign folder is not touched.
         open::list(&*disk)?;
         let lock = open::lock(&*disk)?;
+        if let Some(from) = from {
+            if !open::list(&*disk)?.is_new() {
+                return Err(OpenError::Occupied);
+            }
+            open::begin_from::<V>(&*disk, from, options)?;
+        }
         let mut found = match open::read(&*disk, options)? {
             Some(found) => found,
             None => open::begin(options, open::name_store()?),

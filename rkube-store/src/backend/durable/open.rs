@@ -1,14 +1,19 @@
 //! Opening: reads everything without touching anything, and only then makes the folder ready to write.
 
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::codec::{self, Line, NoRecord};
 use super::disk::{Disk, Output};
 use super::error::OpenError;
 use super::frame::{self, Bad};
-use super::layout::{Header, Kind, Listing, log_name, new_name, snapshot_name};
-use super::snapshot;
-use crate::backend::engine::Options;
+use super::layout::{Header, Kind, LOCK, Listing, log_name, new_name, read_up_to, snapshot_name};
+use super::{save, snapshot};
+use crate::backend::engine::{Engine, Options};
 use crate::mvcc::{Granted, State};
 use crate::{Revision, Value};
 
@@ -101,6 +106,22 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
     }
 }
 
+/// A file, and how it begins: those bytes are read already.
+fn begin_reading(
+    disk: &dyn Disk,
+    name: &str,
+    kind: Kind,
+) -> Result<(Box<dyn Read + Send>, Vec<u8>, Header), OpenError> {
+    let mut bytes = Vec::new();
+    let from = disk.read(name).and_then(|mut from| {
+        read_up_to(&mut from, Header::BYTES, &mut bytes)?;
+        Ok(from)
+    });
+    let from = from.map_err(OpenError::io(format!("read {name}")))?;
+    let header = Header::decode(name, &bytes, kind)?;
+    Ok((from, bytes, header))
+}
+
 struct Reading<V> {
     found: Found<V>,
     /// The next segment, if its number is known already.
@@ -138,7 +159,12 @@ impl<V: Value> Reading<V> {
             found.files.snapshot = Some((header.revision, bytes));
             found.recovery.snapshot = Some(header.revision);
             found.store = header.store;
-            found.leftover.extend(older.iter().map(|revision| snapshot_name(*revision)));
+            for revision in older {
+                let name = snapshot_name(*revision);
+                let (_, _, of_older) = begin_reading(disk, &name, Kind::Snapshot)?;
+                reading.check_owner(&name, of_older)?;
+                reading.found.leftover.push(name);
+            }
             reading.sequence = Some(header.sequence);
             reading.base = header.revision;
         }
@@ -148,19 +174,22 @@ impl<V: Value> Reading<V> {
     fn segment(&mut self, disk: &dyn Disk, sequence: u64, is_last: bool) -> Result<(), OpenError> {
         let name = log_name(sequence);
         let expected = self.sequence.unwrap_or(sequence);
+        if sequence > expected {
+            return Err(OpenError::Missing { file: log_name(expected) });
+        }
+        // How it begins is looked at first: whose file it is, however large.
+        let (mut from, mut bytes, header) = begin_reading(disk, &name, Kind::Log)?;
+        self.check_owner(&name, header)?;
+        if header.sequence != sequence {
+            return Err(OpenError::damaged(&name, 0, "its name gives another number"));
+        }
         if sequence < expected {
             // The snapshot has it all.
             self.found.leftover.push(name);
             return Ok(());
         }
-        if sequence > expected {
-            return Err(OpenError::Missing { file: log_name(expected) });
-        }
-        let mut bytes = Vec::new();
-        let read = disk.read(&name).and_then(|mut from| from.read_to_end(&mut bytes));
-        read.map_err(OpenError::io(format!("read {name}")))?;
-        let header = Header::decode(&name, &bytes, Kind::Log)?;
-        self.check_header(&name, sequence, header)?;
+        self.check_header(&name, header)?;
+        from.read_to_end(&mut bytes).map_err(OpenError::io(format!("read {name}")))?;
         let salt = header.salt();
         let (mut at, mut number) = (Header::BYTES, header.frame);
         while at < bytes.len() {
@@ -197,8 +226,8 @@ impl<V: Value> Reading<V> {
         self.found.state.head()
     }
 
-    fn check_header(&mut self, name: &str, sequence: u64, header: Header) -> Result<(), OpenError> {
-        let first = self.frame.is_none();
+    /// All files are of the store that the first one is of.
+    fn check_owner(&mut self, name: &str, header: Header) -> Result<(), OpenError> {
         if self.found.store == 0 {
             self.found.store = header.store;
         }
@@ -206,9 +235,11 @@ impl<V: Value> Reading<V> {
             let reason = "it is of another store".to_owned();
             return Err(OpenError::Foreign { file: name.to_owned(), reason });
         }
-        if header.sequence != sequence {
-            return Err(OpenError::damaged(name, 0, "its name gives another number"));
-        }
+        Ok(())
+    }
+
+    fn check_header(&self, name: &str, header: Header) -> Result<(), OpenError> {
+        let first = self.frame.is_none();
         if self.frame.is_some_and(|frame| frame != header.frame) {
             return Err(OpenError::damaged(name, 0, "the end of the segment before it is missing"));
         }
@@ -306,7 +337,8 @@ pub(super) fn next_header(before: &Header, revision: Revision, frame: u64) -> He
     Header { sequence: before.sequence + 1, revision, frame, ..*before }
 }
 
-/// Looks a store over, reading all of it and touching nothing.
+/// Looks a store over, reading all of it and changing nothing. A copy without the file `lock` is open nowhere,
+/// and must not be opened meanwhile.
 ///
 /// # Errors
 /// What is wrong with it; [`OpenError::Locked`] while it is in use.
@@ -327,7 +359,9 @@ pub fn verify(disk: &dyn Disk) -> Result<Recovery, OpenError> {
     if list(disk)?.is_new() {
         return Err(OpenError::Missing { file: log_name(1) });
     }
-    let _lock = lock(disk)?;
+    // Whoever opens a store makes the file first, so there is nobody to keep out where there is none.
+    let is_locked = disk.names().map_err(OpenError::io("list the folder"))?.iter().any(|name| name == LOCK);
+    let _lock = is_locked.then(|| lock(disk)).transpose()?;
     match read::<super::Raw>(disk, &Options::default())? {
         Some(found) => Ok(found.recovery),
         None => Err(OpenError::Missing { file: log_name(1) }),
@@ -345,6 +379,17 @@ pub(super) fn lock(disk: &dyn Disk) -> Result<Box<dyn Send + Sync>, OpenError> {
 pub(super) fn name_store() -> Result<u64, OpenError> {
     let random = getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()));
     Ok(random.map_err(OpenError::io("name the store"))?.max(1))
+}
+
+/// Writes a new store with the state in a saved file: a snapshot, and a log in which nothing is yet.
+pub(super) fn begin_from<V: Value>(disk: &dyn Disk, path: &Path, options: &Options) -> Result<(), OpenError> {
+    let engine = Engine::<V>::new(save::read(path, options)?, options, Instant::now(), None);
+    let pin = engine.pin_oldest()?;
+    let header = Header { store: name_store()?, sequence: 1, revision: pin.revision, frame: 1 };
+    let saved = snapshot::write(&engine, disk, (pin, header), 0, &AtomicBool::new(false))?;
+    let name = saved.name();
+    disk.rename(&new_name(&name), &name).map_err(OpenError::io(format!("begin {name}")))?;
+    begin_segment(disk, header.sequence, &header.encode(Kind::Log)).map(drop)
 }
 
 /// A new store.

@@ -1,5 +1,5 @@
 use std::marker::PhantomData;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Disk, Durable, Folder, OpenError};
@@ -78,6 +78,18 @@ impl<V: Value> Builder<V> {
     /// # Errors
     /// See [`OpenError`]. What was there is then untouched.
     pub fn open(self) -> Result<Durable<V>, OpenError> {
-        Durable::start(self.disk, &self.options, self.bounds)
+        Durable::start(self.disk, &self.options, self.bounds, None)
+    }
+
+    /// Begins a store with the state in a file that [`save`](super::save::save) wrote, at its revision: what
+    /// had revisions there has the same here, and watches go on from it. Values in the file must open with
+    /// this store's transformer; leases have their full time. It waits for the disk as [`Builder::open`] does.
+    ///
+    /// # Errors
+    /// [`OpenError::Occupied`] if there is a store already, [`OpenError::Foreign`] if there is anything else;
+    /// nothing is touched then. Further, what is wrong with the file, or with the disk: a folder in which it
+    /// began all the same is no store, and has to be emptied first.
+    pub fn restore(self, from: impl AsRef<Path>) -> Result<Durable<V>, OpenError> {
+        Durable::start(self.disk, &self.options, self.bounds, Some(from.as_ref()))
     }
 }

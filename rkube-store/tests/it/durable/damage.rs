@@ -1,10 +1,11 @@
 //! What is not as it was written is refused, and nothing is touched; only the end of a torn write is cut off.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use futures::FutureExt;
-use rkube_store::backend::durable::{Durable, OpenError, verify};
+use rkube_store::backend::durable::{Disk, Durable, Folder, OpenError, Output, verify};
 use rkube_store::testing::disk::Volatile;
 use rkube_store::testing::{Dice, Text};
 use rkube_store::{ListOptions, Prefix, Revision, Store, Txn};
@@ -84,6 +85,113 @@ async fn a_flipped_bit_is_found_wherever_it_is() {
         let told = error.to_string();
         assert!(told.contains(name.as_str()), "byte {byte} of {name}: {told}");
     }
+}
+
+/// A file that only has a name like one of the store's is not deleted, and not read whole.
+#[tokio::test]
+async fn what_has_a_name_like_ours_is_looked_at_before_it_goes() {
+    let (disk, _) = filled().await;
+    let files = disk.contents();
+    let of = |ending: &str| files.keys().find(|name| name.ends_with(ending)).unwrap().clone();
+    let (log, snapshot) = (of(".log"), of(".snapshot"));
+    let others = Volatile::new();
+    drop(open(&others).unwrap());
+    let other = others.contents().into_iter().find(|(name, _)| name.ends_with(".log")).unwrap().1;
+    // Below what the snapshot needs, far above it, and an older snapshot.
+    let before = format!("{:020}.log", 0);
+    let after = format!("{:020}.log", 999);
+    let older = format!("{:020}.snapshot", 2);
+    assert!(before < log && older < snapshot);
+    for (name, content) in [
+        (&before, b"the diary of somebody else, whatever its name is".repeat(3)),
+        (&before, other.clone()),
+        (&before, files[&log].clone()),
+        (&older, files[&log].clone()),
+    ] {
+        let mut files = files.clone();
+        files.insert(name.clone(), content);
+        let told = refused(&files).to_string();
+        assert!(told.contains(name.as_str()), "{told}");
+    }
+    let mut files = files.clone();
+    files.insert(after, b"x".repeat(10));
+    assert!(matches!(refused(&files), OpenError::Missing { .. }), "there is a gap before it");
+}
+
+/// A disk on which one file has no end that anybody should look for.
+struct Endless(Volatile, String);
+
+impl Disk for Endless {
+    fn lock(&self) -> io::Result<Box<dyn Send + Sync>> {
+        self.0.lock()
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.names()?.into_iter().chain([self.1.clone()]).collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
+        if name != self.1 {
+            return self.0.read(name);
+        }
+        Ok(Box::new(io::repeat(b'x').take(10_000).chain(TooFar)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn Output>> {
+        self.0.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.0.sync_names()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        self.0.free_bytes()
+    }
+}
+
+struct TooFar;
+
+impl Read for TooFar {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("it was read on and on"))
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_file_is_known_by_how_it_begins() {
+    let (disk, _) = filled().await;
+    let last = disk.contents().into_keys().rfind(|name| name.ends_with(".log")).unwrap();
+    let next = last.strip_suffix(".log").unwrap().parse::<u64>().unwrap() + 1;
+    for sequence in [0, next] {
+        let name = format!("{sequence:020}.log");
+        let refused = verify(&Endless(disk.clone(), name.clone()));
+        assert!(matches!(&refused, Err(OpenError::Foreign { file, .. }) if *file == name), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_at_a_copy_makes_no_file() {
+    let folder = super::folder();
+    drop(Durable::<Text>::open(folder.path()).unwrap());
+    let names = || {
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.collect::<Vec<_>>()
+    };
+    std::fs::remove_file(folder.path().join("lock")).unwrap();
+    let before = names();
+    verify(&Folder::new(folder.path())).unwrap();
+    assert_eq!(names(), before);
+    let _open = Durable::<Text>::open(folder.path()).unwrap();
+    assert!(matches!(verify(&Folder::new(folder.path())), Err(OpenError::Locked)));
 }
 
 #[tokio::test]

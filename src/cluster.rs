@@ -116,7 +116,8 @@ impl Builder {
     }
 
     /// Begins with the state that [`Cluster::save`] wrote to a file, in memory. It goes on from there: no
-    /// revision, UID or address is given again. Feature `durable`, on by default.
+    /// revision, UID or address is given again. Of the methods that say where the state is, the last one counts:
+    /// a folder begins with a file by [`Builder::restore_into`]. Feature `durable`, on by default.
     #[cfg(feature = "durable")]
     pub fn restore(self, path: impl Into<PathBuf>) -> Self {
         self.restore_with(path, |store| store)
@@ -196,6 +197,26 @@ impl Builder {
         change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
     ) -> Self {
         self.state = State::folder(path.into(), change);
+        self
+    }
+
+    /// Begins with the state that [`Cluster::save`] wrote to a file, as [`Builder::restore`] does, and keeps it in
+    /// this folder from then on. There must be no store in the folder yet; to go on later, start on it by
+    /// [`Builder::data_dir`]. Feature `durable`, on by default.
+    #[cfg(feature = "durable")]
+    pub fn restore_into(self, saved: impl Into<PathBuf>, folder: impl Into<PathBuf>) -> Self {
+        self.restore_into_with(saved, folder, |store| store)
+    }
+
+    /// As [`Builder::restore_into`], with other options of the store: what opens sealed values, say.
+    #[cfg(feature = "durable")]
+    pub fn restore_into_with(
+        mut self,
+        saved: impl Into<PathBuf>,
+        folder: impl Into<PathBuf>,
+        change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
+    ) -> Self {
+        self.state = State::saved_to_folder(saved.into(), folder.into(), change);
         self
     }
 

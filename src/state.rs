@@ -36,6 +36,9 @@ pub(crate) enum State {
     /// In a folder.
     #[cfg(feature = "durable")]
     Folder(PathBuf, Box<durable::Builder<Object>>),
+    /// In a file, to go on in a folder that has none yet.
+    #[cfg(feature = "durable")]
+    SavedToFolder(PathBuf, PathBuf, Box<durable::Builder<Object>>),
     /// In etcd.
     #[cfg(feature = "etcd")]
     Etcd(Box<etcd::Builder<Object>>),
@@ -98,6 +101,17 @@ impl State {
         Self::Folder(path, Box::new(store))
     }
 
+    /// A folder that begins with a file.
+    #[cfg(feature = "durable")]
+    pub(crate) fn saved_to_folder(
+        saved: PathBuf,
+        path: PathBuf,
+        change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
+    ) -> Self {
+        let store = change(Durable::builder(&path).history_age(HISTORY));
+        Self::SavedToFolder(saved, path, Box::new(store))
+    }
+
     pub(crate) async fn open(self) -> Result<Opened, Error> {
         match self {
             Self::Anew => Ok(in_memory(Memory::builder().history_age(HISTORY).build())),
@@ -113,13 +127,10 @@ impl State {
                 Ok(in_memory(memory).sealed_by(transform))
             }
             #[cfg(feature = "durable")]
-            Self::Folder(path, store) => {
-                let transform = store.transformer();
-                let opened = off_thread("open", move || store.open()).await;
-                let store = opened.map_err(|source| Error::DataDir { path, source })?;
-                let (driver, closing) = (store.run_expiry(), store.clone());
-                let close: Close = Box::new(move || async move { closing.close().await }.boxed());
-                Ok(Opened { close: Some(close), ..Opened::own(store, driver) }.sealed_by(transform))
+            Self::Folder(path, store) => on_disk(path, store.transformer(), move || store.open()).await,
+            #[cfg(feature = "durable")]
+            Self::SavedToFolder(saved, path, store) => {
+                on_disk(path, store.transformer(), move || store.restore(saved)).await
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(builder) => {
@@ -135,6 +146,19 @@ impl State {
 fn in_memory(memory: Memory<Object>) -> Opened {
     let driver = memory.run_expiry();
     Opened::own(memory, driver)
+}
+
+#[cfg(feature = "durable")]
+async fn on_disk(
+    path: PathBuf,
+    transform: Option<Arc<dyn Transform>>,
+    open: impl FnOnce() -> Result<Durable<Object>, OpenError> + Send + 'static,
+) -> Result<Opened, Error> {
+    let opened = off_thread("open", open).await;
+    let store = opened.map_err(|source| Error::DataDir { path, source })?;
+    let (driver, closing) = (store.run_expiry(), store.clone());
+    let close: Close = Box::new(move || async move { closing.close().await }.boxed());
+    Ok(Opened { close: Some(close), ..Opened::own(store, driver) }.sealed_by(transform))
 }
 
 /// The disk is waited for, so not on a thread that other tasks need.

@@ -145,6 +145,38 @@ async fn a_saved_cluster_goes_on() {
     cluster.stop().await;
 }
 
+/// At the same revisions, in a folder that was none before; once, for then there is something to lose.
+#[cfg(feature = "durable")]
+#[tokio::test]
+async fn a_folder_begins_with_a_saved_cluster() {
+    let place = tempfile::tempdir().unwrap();
+    let (saved, folder) = (place.path().join("saved"), place.path().join("data"));
+    let map = |name: &str| -> ConfigMap {
+        serde_json::from_value(json!({"metadata": {"name": name}, "data": {"a": "b"}})).unwrap()
+    };
+    let maps = |cluster: &Cluster| Api::<ConfigMap>::namespaced(cluster.client(), "default");
+    let cluster = Cluster::builder().start().await.unwrap();
+    let first = maps(&cluster).create(&PostParams::default(), map("first")).await.unwrap();
+    cluster.save(&saved).await.unwrap();
+    cluster.stop().await;
+
+    let restored = Cluster::builder().restore_into(&saved, &folder).start().await.unwrap();
+    assert_eq!(maps(&restored).get("first").await.unwrap(), first, "with its UID and its version");
+    let second = maps(&restored).create(&PostParams::default(), map("second")).await.unwrap();
+    assert!(
+        version(second.metadata.resource_version.as_deref())
+            > version(first.metadata.resource_version.as_deref())
+    );
+    restored.stop().await;
+
+    let again = Cluster::builder().restore_into(&saved, &folder).start().await;
+    let error = again.expect_err("it would take back what came since");
+    assert!(error.to_string().contains("there is a store already"), "{error}");
+    let later = Cluster::builder().data_dir(&folder).start().await.unwrap();
+    assert_eq!(maps(&later).get("second").await.unwrap(), second);
+    later.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn forks_with_other_seeds_are_other_worlds() {
     let cluster = busy(12).await;

@@ -470,14 +470,15 @@ impl Cluster {
     /// # Errors
     /// When the store's state cannot be read.
     pub async fn fork(&self) -> Result<Builder, Error> {
-        let state = State::Memory(self.store.fork().await?);
+        let state = State::Memory(self.store.fork().await?, self.transform.clone());
         Ok(Builder { state, clock: Some(self.context.clock.clone()), ..Builder::default() })
     }
 
     /// Writes the cluster's present state to a file, which is there whole or not at all, in the place of an
     /// older one; the cluster runs on. [`Builder::restore`] begins another one with it. Values are sealed in it
-    /// as in the cluster's store; where nothing seals them, the file has all objects as they are, so Secrets in
-    /// plain text, and the cluster's private keys. Feature `durable`, on by default.
+    /// as in the cluster's store. Where nothing seals them there, or the cluster was given a store that is open
+    /// already ([`Builder::store`]), the file has all objects as they are, so Secrets in plain text, and the
+    /// cluster's private keys. Feature `durable`, on by default.
     ///
     /// ```
     /// use rkube::prelude::*;

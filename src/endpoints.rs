@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
@@ -85,9 +85,6 @@ async fn write(client: &Client, live: &BTreeSet<SocketAddr>) -> Result<(), ApiEr
     let Some(first) = live.first() else { return Ok(()) };
     let port = write_service(client, live, first.port()).await?;
     let wanted = plan(live, port);
-    if wanted.is_empty() {
-        return Ok(());
-    }
     let api: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
     let selector = "kubernetes.io/service-name=kubernetes,component=apiserver";
     let ours = ListParams { labels: selector.into(), ..ListParams::default() };
@@ -163,11 +160,20 @@ fn metadata() -> ObjectMeta {
     }
 }
 
+fn can_be_led_to(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(four) => four.is_link_local(),
+        IpAddr::V6(six) => six.is_unicast_link_local(),
+    };
+    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_link_local)
+}
+
 /// The slices, by name: one a family of addresses and port, the service's own port under the service's name.
-/// Kubernetes refuses loopback addresses in slices: a server that only its machine can reach is in none.
+/// Kubernetes refuses some addresses in slices, such as those that only the server's machine can reach: a server
+/// that has one is in none.
 fn plan(live: &BTreeSet<SocketAddr>, port: u16) -> BTreeMap<String, EndpointSlice> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for server in live.iter().filter(|server| !server.ip().is_loopback()) {
+    for server in live.iter().filter(|server| can_be_led_to(server.ip())) {
         let group = (server.port() != port, server.is_ipv6(), server.port());
         groups.entry(group).or_default().push(server.ip().to_string());
     }
@@ -228,6 +234,9 @@ mod tests {
         // The port that the service names is under its name, whichever that is.
         let others = ["kubernetes IPv4 7443 192.0.2.2", "kubernetes-ipv4-6443 IPv4 6443 192.0.2.1", six];
         assert_eq!(planned(&live, 7443), others);
+        // What no slice may have is in none.
+        let unfit = ["0.0.0.0:6443", "169.254.0.1:6443", "[fe80::1]:6443", "[::]:6443", "224.0.0.1:6443"];
+        assert!(planned(&unfit, 6443).is_empty());
         assert_eq!(planned(&["127.0.0.1:6443", "[::1]:6443"], 6443), Vec::<String>::new());
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum State {
     #[default]
     Anew,
     /// In a store in memory that the cluster drives.
-    Memory(Memory<Object>),
+    Memory(Memory<Object>, Option<Arc<dyn Transform>>),
     /// In one that its host drives.
     Given(Arc<dyn Store<Object>>),
     /// In a file, to go on in memory.
@@ -115,7 +115,7 @@ impl State {
     pub(crate) async fn open(self) -> Result<Opened, Error> {
         match self {
             Self::Anew => Ok(in_memory(Memory::builder().history_age(HISTORY).build())),
-            Self::Memory(memory) => Ok(in_memory(memory)),
+            Self::Memory(memory, transform) => Ok(in_memory(memory).sealed_by(transform)),
             Self::Given(store) => {
                 Ok(Opened { store, driver: None, close: None, sharing: Sharing::Unknown, transform: None })
             }

@@ -149,7 +149,8 @@ async fn waits(workload: &Workload, nodes: usize, rate: usize, count: usize) -> 
             tick.tick().await;
             let due = (start.elapsed().as_secs_f64() * rate as f64) as usize;
             while let Some((number, pod)) = new.next_if(|(number, _)| *number < due) {
-                noted.lock()[number] = Instant::now();
+                // From when it was due: a creator that falls behind hides nothing.
+                noted.lock()[number] = start + Duration::from_secs_f64(number as f64 / rate as f64);
                 create(client.clone(), pod).await;
             }
         }

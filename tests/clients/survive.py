@@ -19,7 +19,7 @@ SECONDS = 300
 
 
 def start(running):
-    """A cluster on the folder, and its clients. Its certificates are new each time."""
+    """A cluster on the folder, and its clients."""
     process = subprocess.Popen(
         [CLUSTER, "--nodes", str(PODS // 80 + 1), "--listen", "127.0.0.1:0", "--kubeconfig", KUBECONFIG,
          "--data", os.path.join(FOLDER, "data")],

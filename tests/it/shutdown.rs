@@ -67,7 +67,7 @@ async fn nodes_end_before_controllers_before_the_scheduler_before_the_listener()
     let cluster = Cluster::builder()
         .simulated(1)
         .nodes(1)
-        .listen(Listen::on((Ipv4Addr::LOCALHOST, 0)))
+        .listen(Listen::on((Ipv4Addr::new(127, 0, 0, 77), 0)))
         .waits(Waits { drain: 2 * PATIENCE, ..Waits::default() })
         .component(move |deps| {
             let client = deps.client().clone();
@@ -84,5 +84,6 @@ async fn nodes_end_before_controllers_before_the_scheduler_before_the_listener()
     cluster.stop().await;
     let expected = Seen { scheduler_binds: true, node_starts: false, listens: true };
     assert_eq!(*seen.lock(), Some(expected));
+    // Nobody else uses that address.
     assert!(TcpStream::connect(at).is_err(), "nobody listens any more");
 }

@@ -14,10 +14,10 @@ use crate::{framework::Profiles, snapshot::PodInfo};
 ///
 /// kube-scheduler's events go through a client of 50 requests a second, 100 at once, and what more than 1,000
 /// of them wait for is dropped; the defaults here are more generous. Pods that get no node, victims and
-/// failures are always told of.
+/// failures are not limited so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventRate {
-    /// How many at once: by default 1,000.
+    /// How many at once: by default 500, half of what a recorder lets wait.
     pub burst: u32,
     /// How many a second after that, at least one: by default 100.
     pub per_second: u32,
@@ -25,7 +25,7 @@ pub struct EventRate {
 
 impl Default for EventRate {
     fn default() -> Self {
-        Self { burst: 1000, per_second: 100 }
+        Self { burst: 500, per_second: 100 }
     }
 }
 

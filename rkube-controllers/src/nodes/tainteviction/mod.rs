@@ -118,7 +118,6 @@ impl Reconciler {
     }
 
     async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), ReconcileError> {
-        self.record(pod, format!("Marking for deletion Pod {key}"));
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &*key.namespace);
         let now = self.client.context().clock.now();
         let why = "Taint manager: deleting due to NoExecute taint";
@@ -128,6 +127,8 @@ impl Reconciler {
                 Err(error) => return Err(error.into()),
             }
         }
+        // Not of a try that lost to another writer.
+        self.record(pod, format!("Marking for deletion Pod {key}"));
         let params = DeleteParams::default().uid(facts::uid(&pod.metadata));
         match api.delete(&key.name, &params).await {
             Ok(_) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => Ok(()),

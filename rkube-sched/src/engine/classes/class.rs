@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many questions a class remembers the groups of.
-const MOST_GROUPINGS: usize = 8;
+const MOST_GROUPINGS: usize = 4;
 
 /// Pods of one profile with equal content, and what the local plugins say of each node for them.
 #[derive(Debug)]

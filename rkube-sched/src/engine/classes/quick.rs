@@ -162,7 +162,9 @@ impl Engine<'_> {
         let free = |part: &Part| {
             part.score.as_ref().is_some_and(|score| score.plugin.normalization() == Normalization::Free)
         };
-        if class.plan.other_scores.iter().any(free) {
+        // What a filter asks of other pods it tells only of what its own PreFilter has found out.
+        let unprepared = |part: &Part| part.filter.is_some() && part.pre_filter.is_none();
+        if class.plan.other_scores.iter().any(free) || class.plan.other_filters.iter().any(unprepared) {
             return Ok(None);
         }
         let mut facets = Vec::new();

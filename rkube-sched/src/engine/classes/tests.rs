@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::{
     engine::{Classes, Decision, Engine},
     framework::{
-        CycleState, Filter, Handle, Locality, Normalization, Plugin, Points, ProfileConfig, Profiles, Score,
-        Status, default_normalize,
+        CycleState, Filter, Handle, Locality, Normalization, Plugin, Point, Points, ProfileConfig, Profiles,
+        Score, Status, default_normalize,
     },
     queue::Nominator,
     snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
@@ -52,6 +52,14 @@ fn profiles(custom: Option<Locality>) -> Profiles {
         config = config.with("Custom", 2);
     }
     Profiles::build(&[config], &registry, &Handle::default()).unwrap()
+}
+
+/// The standard profile, in which two plugins filter without having prepared that.
+fn unprepared() -> Profiles {
+    let config = ["InterPodAffinity", "PodTopologySpread"]
+        .iter()
+        .fold(ProfileConfig::standard(), |config, name| config.disable(name, Point::PreFilter));
+    Profiles::build(&[config], &crate::plugins::all(), &Handle::default()).unwrap()
 }
 
 #[derive(Clone, Debug)]
@@ -283,8 +291,10 @@ proptest! {
         kinds in any::<[u8; 4]>(),
         steps in prop::collection::vec((0..12u8, any::<u8>(), any::<u8>()), 0..60),
         seed in 0..1000u64,
+        prepared in prop::bool::weighted(0.8),
     ) {
-        let (profiles, nominator) = (profiles(None), Nominator::default());
+        let profiles = if prepared { profiles(None) } else { unprepared() };
+        let nominator = Nominator::default();
         let (mut snapshot, mut classes, mut count) = (Snapshot::default(), Classes::default(), 0_u64);
         for (node, choice) in nodes.iter().enumerate() {
             set_placed_node(&mut snapshot, node as u8, *choice);

@@ -116,6 +116,7 @@ impl Collector for Seen {
             ("rkube_store_hot_bytes", "What these weigh", count(sizes.hot_bytes)),
             ("rkube_store_watches", "Watches that have caught up with the log", count(watches.live)),
             ("rkube_store_lagging_watches", "Watches that must read the log again", count(watches.lagging)),
+            ("rkube_store_watch_lag_revisions", "How far behind the slowest watch is", watches.behind),
             ("rkube_store_watch_lag_batches", "What the slowest watch has yet to take", count(watches.lag)),
         ];
         for (name, help, value) in gauges {

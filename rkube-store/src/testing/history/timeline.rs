@@ -28,6 +28,16 @@ struct Sighting<'a> {
     text: Option<&'a str>,
 }
 
+impl Sighting<'_> {
+    /// Whether the transaction writes what was seen.
+    fn is_of(&self, txn: &Txn<Text>) -> bool {
+        txn.ops.iter().any(|op| match op {
+            Op::Put { key, value, .. } => key == self.key && Some(value.as_str()) == self.text,
+            Op::Delete { key } => key == self.key && self.text.is_none(),
+        })
+    }
+}
+
 impl<'a> Timeline<'a> {
     pub(super) fn new(history: &'a History, violations: &mut Vec<Violation>) -> Self {
         let mut writes = BTreeMap::new();
@@ -106,31 +116,32 @@ fn add_unacknowledged<'a>(
             _ => None,
         })
         .collect();
+    let mut seen: BTreeMap<Revision, Vec<Sighting<'_>>> = BTreeMap::new();
     for sighting in sightings(history) {
-        if writes.contains_key(&sighting.revision) {
-            continue;
+        if !writes.contains_key(&sighting.revision) {
+            seen.entry(sighting.revision).or_default().push(sighting);
         }
-        let did_it = |txn: &Txn<Text>| {
-            txn.ops.iter().any(|op| match op {
-                Op::Put { key, value, .. } => key == sighting.key && Some(value.as_str()) == sighting.text,
-                Op::Delete { key } => key == sighting.key && sighting.text.is_none(),
-            })
-        };
+    }
+    for (revision, seen) in seen {
         let unknown = |operation: &Operation| matches!(operation.answer, Answer::Unknown);
-        // A deletion tells nothing of who did it: rather one of unknown outcome than one that failed.
-        let by_unknown = candidates.iter().position(|(operation, txn)| unknown(operation) && did_it(txn));
-        let Some(at) = by_unknown.or_else(|| candidates.iter().position(|(_, txn)| did_it(txn))) else {
-            continue;
+        // A deletion tells nothing of who did it: rather one of unknown outcome than one that failed, rather one
+        // that did all that was seen at this revision, rather one that did nothing else.
+        let fits = |(operation, txn): &(&Operation, &Txn<Text>)| {
+            let missing = seen.iter().filter(|sighting| !sighting.is_of(txn)).count();
+            let unseen = txn.ops.iter().filter(|op| seen.iter().all(|sighting| sighting.key != op.key()));
+            (missing < seen.len()).then(|| (!unknown(operation), missing, unseen.count()))
         };
-        let (operation, txn) = candidates.swap_remove(at);
+        let ranked = candidates.iter().enumerate().filter_map(|(at, it)| fits(it).map(|rank| (rank, at)));
+        let Some((_, at)) = ranked.min() else { continue };
+        let (operation, txn) = candidates.remove(at);
         if !unknown(operation) {
             let what = format!(
-                "the commit called at tick {} was reported as failed, but is there at revision {}",
-                operation.called, sighting.revision
+                "the commit called at tick {} was reported as failed, but is there at revision {revision}",
+                operation.called
             );
             violations.push(Violation { promise: 16, what });
         }
-        writes.insert(sighting.revision, Write { operation, txn, changes: Vec::new() });
+        writes.insert(revision, Write { operation, txn, changes: Vec::new() });
     }
 }
 

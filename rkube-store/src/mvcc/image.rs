@@ -26,6 +26,12 @@ impl<V: Value> Kept<V> {
         self.version.lease
     }
 
+    /// The same, bound to nothing.
+    pub(crate) fn unbound(mut self) -> Self {
+        self.version.lease = None;
+        self
+    }
+
     /// An entry whose value is an object.
     pub(crate) fn hot(entry: Entry<V>) -> Self {
         let weight = u32::try_from(entry.value.weight()).unwrap_or(u32::MAX);

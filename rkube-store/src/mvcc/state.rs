@@ -134,6 +134,11 @@ impl<V: Value> State<V> {
         version.stored(key)
     }
 
+    /// Whether a key exists that is not bound to this lease.
+    pub(crate) fn exists_without(&self, key: &Key, lease: LeaseId) -> bool {
+        self.current(key).is_some_and(|version| version.lease != Some(lease))
+    }
+
     /// A key's present version, if it exists.
     pub(super) fn current(&self, key: &Key) -> Option<&Version<V>> {
         let record = self.keys.record(self.keys.find(key)?)?;

@@ -292,6 +292,34 @@ async fn promise_16_unknown_is_not_failed() {
     assert_eq!(check(&honest), [], "unknown and done is allowed");
 }
 
+/// Of two deletions of one key that nobody was told of, either could have been first; what else was seen tells.
+#[tokio::test]
+async fn an_unknown_deletion_did_all_that_was_seen_with_it() {
+    let store = Recorder::new(Arc::new(Memory::<Text>::builder().build()));
+    let start = store.revision().await.unwrap();
+    let mut watch = store.watch(&Prefix::new("a"), WatchOptions::after(start)).await.unwrap();
+    for texts in [["one", "two"], ["three", "four"]] {
+        let puts = Txn::new().put("a/1", Text::new(texts[0])).put("a/2", Text::new(texts[1]));
+        store.commit(puts).await.unwrap(); // 2, 4
+        let one = Txn::new().remove("a/1");
+        let removes = if texts[0] == "one" { one.remove("a/2") } else { one };
+        store.commit(removes).await.unwrap(); // 3, 5
+        for _ in 0..2 {
+            watch.next().await.unwrap().unwrap();
+        }
+    }
+    store.list(&Prefix::new("a"), ListOptions::default()).await.unwrap();
+    let mut honest = store.history();
+    for revision in [3, 5] {
+        find(&mut honest, committed(revision)).answer = Answer::Unknown;
+    }
+    let is_unknown = |operation: &Operation| matches!(operation.answer, Answer::Unknown);
+    let first = honest.operations.iter().position(is_unknown).unwrap();
+    let last = honest.operations.iter().rposition(is_unknown).unwrap();
+    honest.operations.swap(first, last);
+    assert_eq!(check(&honest), []);
+}
+
 #[tokio::test]
 async fn promise_17_prefixes_are_folders() {
     planted(17, |history| {

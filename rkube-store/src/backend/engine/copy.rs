@@ -60,9 +60,15 @@ impl<V: Value> Engine<V> {
         state.skip_leases(last_lease);
         while let Some(piece) = copying.next_piece() {
             // The end of a lease may be applied and not yet shown: its keys, which are still there at this
-            // revision, must not live on without it.
-            let stays = |kept: &Kept<V>| kept.lease().is_none_or(|lease| state.has_lease(lease));
-            let piece: Vec<_> = piece.into_iter().filter(stays).collect();
+            // revision, must not live on without it, unless they were freed from it before.
+            let staying = |kept: Kept<V>| match kept.lease() {
+                Some(lease) if !state.has_lease(lease) => {
+                    let outlives = self.state.read().exists_without(&kept.key, lease);
+                    outlives.then(|| kept.unbound())
+                }
+                _ => Some(kept),
+            };
+            let piece: Vec<_> = piece.into_iter().filter_map(staying).collect();
             piece.into_iter().for_each(|kept| state.place(kept));
             tokio::task::yield_now().await;
         }

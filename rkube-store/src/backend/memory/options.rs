@@ -88,9 +88,16 @@ impl<V: Value> Builder<V> {
             }
         }
         for entry in page.entries {
-            // What ended with its lease since it was listed must not live on without one.
-            if !entry.lease.is_some_and(|lease| over.contains(&lease)) {
-                state.place(Kept::hot(entry));
+            match entry.lease.filter(|lease| over.contains(lease)) {
+                None => state.place(Kept::hot(entry)),
+                // What ended with its lease since it was listed must not live on without one, unless it was
+                // freed from it before.
+                Some(lease) => {
+                    let now = store.get(&entry.key, None).await?.entry;
+                    if now.is_some_and(|now| now.lease != Some(lease)) {
+                        state.place(Kept::hot(entry).unbound());
+                    }
+                }
             }
         }
         Ok(Memory::of(Engine::new(state, &self.options, origin, None)))

@@ -101,3 +101,27 @@ async fn a_save_has_no_key_whose_lease_has_ended() {
     assert_eq!(keys(&again).await, ["bound/2", "free/1"].map(str::to_owned).into());
     is_whole(&again, 0).await;
 }
+
+/// It is there at each revision, so also in a copy of any.
+#[tokio::test]
+async fn a_key_that_was_freed_from_its_lease_before_that_ended_is_in_a_copy() {
+    let disk = Gated::default();
+    let store: Durable<Text> = Durable::builder_on(Arc::new(disk.clone())).open().unwrap();
+    let lease = store.grant(TTL).await.unwrap();
+    for key in ["bound/1", "bound/2"] {
+        store.commit(Txn::create(key, Text::new("x")).lease(lease.id)).await.unwrap();
+    }
+    let shut = disk.shut();
+    let mut freed = store.commit(Txn::new().put("bound/1", Text::new("y"))).boxed();
+    assert!((&mut freed).now_or_never().is_none(), "it is not on disk yet");
+    let mut revoked = store.revoke(lease.id).boxed();
+    assert!((&mut revoked).now_or_never().is_none(), "nor is this");
+    let fork = store.fork().await.unwrap();
+    let entries = fork.list(&Prefix::all(), ListOptions::default()).await.unwrap().entries;
+    let found: Vec<_> = entries.iter().map(|it| (it.key.as_str(), it.value.as_str(), it.lease)).collect();
+    assert_eq!(found, [("bound/1", "x", None)]);
+    drop(shut);
+    freed.await.unwrap();
+    revoked.await.unwrap();
+    assert_eq!(keys(&store).await, ["bound/1".to_owned()].into());
+}

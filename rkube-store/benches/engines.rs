@@ -1,6 +1,6 @@
 //! Own log or embedded engine? Commits of 1 KB values a second, each on disk before it is answered, by 1, 32
-//! and 512 writers: the durable store as it is, and redb behind a queue of the same kind, in which one thread
-//! commits all that came meanwhile as one transaction. redb keeps plain pairs; the store also keeps
+//! and 512 writers: the durable store as it is, and redb and fjall behind a queue of the same kind, in which one
+//! thread commits all that came meanwhile as one transaction. These keep plain pairs; the store also keeps
 //! revisions, history and watches. Run with `cargo bench -p rkube-store --bench engines -- [SECONDS [FOLDER]]`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program for a person")]
 
@@ -23,15 +23,15 @@ fn main() {
     let seconds = arguments.first().and_then(|word| word.parse().ok()).unwrap_or(3);
     let parent = arguments.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build().unwrap();
-    println!("{:>8} {:>12} {:>12}", "writers", "store", "redb");
+    println!("{:>8} {:>12} {:>12} {:>12}", "writers", "store", "redb", "fjall");
     for writers in [1, 32, 512] {
         let run = |engine: fn(&Path) -> Engine| {
             let folder = tempfile::tempdir_in(&parent).unwrap();
             let engine = engine(folder.path());
             runtime.block_on(measure(engine, writers, Duration::from_secs(seconds)))
         };
-        let rates = [run(store), run(redb)].map(|rate| format!("{rate:.0}/s"));
-        println!("{writers:>8} {:>12} {:>12}", rates[0], rates[1]);
+        let rates = [run(store), run(redb), run(fjall)].map(|rate| format!("{rate:.0}/s"));
+        println!("{writers:>8} {:>12} {:>12} {:>12}", rates[0], rates[1], rates[2]);
     }
     let folder = tempfile::tempdir_in(&parent).unwrap();
     let [log, snapshot] = runtime.block_on(opening(folder.path(), 100_000));
@@ -96,6 +96,19 @@ fn redb(folder: &Path) -> Engine {
             }
         }
         transaction.commit().unwrap();
+    })
+}
+
+fn fjall(folder: &Path) -> Engine {
+    let database = fjall::Database::builder(folder.join("fjall")).open().unwrap();
+    let values = database.keyspace("values", fjall::KeyspaceCreateOptions::default).unwrap();
+    Engine::batched(move |puts| {
+        let mut batch = database.batch();
+        for put in puts {
+            batch.insert(&values, &*put.key, put.value.as_bytes());
+        }
+        batch.commit().unwrap();
+        database.persist(fjall::PersistMode::SyncData).unwrap();
     })
 }
 

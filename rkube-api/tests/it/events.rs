@@ -52,3 +52,19 @@ async fn events_of_the_older_form_count_their_repeats() {
     assert_eq!((again.count, &again.first_timestamp), (Some(2), &once.first_timestamp));
     assert!(again.last_timestamp > once.last_timestamp);
 }
+
+/// An hour after it was last written, as kube-apiserver's `--event-ttl` says.
+#[tokio::test(start_paused = true)]
+async fn an_event_is_forgotten_after_an_hour() {
+    let world = World::new().await;
+    let pod = world.api::<Pod>().create(&PostParams::default(), pod("web")).await.unwrap();
+    let recorder = EventRecorder::new(&world.client, "kubelet");
+    recorder.record(&*pod, EventKind::Normal, "Started", "Start", "it runs".into());
+    assert_eq!(told(&world).await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(3590)).await;
+    assert_eq!(told(&world).await.len(), 1);
+    // Events share leases, which last up to a minute more.
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    assert!(told(&world).await.is_empty());
+    world.api::<Pod>().get("web").await.unwrap();
+}

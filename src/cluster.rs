@@ -196,7 +196,7 @@ impl Builder {
         path: impl Into<PathBuf>,
         change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
     ) -> Self {
-        self.state = State::folder(path.into(), change);
+        self.state = State::folder(path.into(), None, change);
         self
     }
 
@@ -216,7 +216,7 @@ impl Builder {
         folder: impl Into<PathBuf>,
         change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
     ) -> Self {
-        self.state = State::saved_to_folder(saved.into(), folder.into(), change);
+        self.state = State::folder(folder.into(), Some(saved.into()), change);
         self
     }
 

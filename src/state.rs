@@ -33,12 +33,9 @@ pub(crate) enum State {
     /// In a file, to go on in memory.
     #[cfg(feature = "durable")]
     Saved(PathBuf, Box<memory::Builder<Object>>),
-    /// In a folder.
+    /// In a folder, which has none yet where it begins with a file.
     #[cfg(feature = "durable")]
-    Folder(PathBuf, Box<durable::Builder<Object>>),
-    /// In a file, to go on in a folder that has none yet.
-    #[cfg(feature = "durable")]
-    SavedToFolder(PathBuf, PathBuf, Box<durable::Builder<Object>>),
+    Folder { path: PathBuf, saved: Option<PathBuf>, store: Box<durable::Builder<Object>> },
     /// In etcd.
     #[cfg(feature = "etcd")]
     Etcd(Box<etcd::Builder<Object>>),
@@ -91,25 +88,15 @@ impl State {
         Self::Saved(path, Box::new(change(Memory::builder().history_age(HISTORY))))
     }
 
-    /// A folder, whose store may be changed before it is opened.
+    /// A folder, which may begin with a file, and whose store may be changed before it is opened.
     #[cfg(feature = "durable")]
     pub(crate) fn folder(
         path: PathBuf,
+        saved: Option<PathBuf>,
         change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
     ) -> Self {
-        let store = change(Durable::builder(&path).history_age(HISTORY));
-        Self::Folder(path, Box::new(store))
-    }
-
-    /// A folder that begins with a file.
-    #[cfg(feature = "durable")]
-    pub(crate) fn saved_to_folder(
-        saved: PathBuf,
-        path: PathBuf,
-        change: impl FnOnce(durable::Builder<Object>) -> durable::Builder<Object>,
-    ) -> Self {
-        let store = change(Durable::builder(&path).history_age(HISTORY));
-        Self::SavedToFolder(saved, path, Box::new(store))
+        let store = Box::new(change(Durable::builder(&path).history_age(HISTORY)));
+        Self::Folder { path, saved, store }
     }
 
     pub(crate) async fn open(self) -> Result<Opened, Error> {
@@ -127,10 +114,17 @@ impl State {
                 Ok(in_memory(memory).sealed_by(transform))
             }
             #[cfg(feature = "durable")]
-            Self::Folder(path, store) => on_disk(path, store.transformer(), move || store.open()).await,
-            #[cfg(feature = "durable")]
-            Self::SavedToFolder(saved, path, store) => {
-                on_disk(path, store.transformer(), move || store.restore(saved)).await
+            Self::Folder { path, saved, store } => {
+                let open = |store: durable::Builder<Object>| match saved {
+                    Some(saved) => store.restore(saved),
+                    None => store.open(),
+                };
+                let transform = store.transformer();
+                let opened = off_thread("open", move || open(*store)).await;
+                let store = opened.map_err(|source| Error::DataDir { path, source })?;
+                let (driver, closing) = (store.run_expiry(), store.clone());
+                let close: Close = Box::new(move || async move { closing.close().await }.boxed());
+                Ok(Opened { close: Some(close), ..Opened::own(store, driver) }.sealed_by(transform))
             }
             #[cfg(feature = "etcd")]
             Self::Etcd(builder) => {
@@ -146,19 +140,6 @@ impl State {
 fn in_memory(memory: Memory<Object>) -> Opened {
     let driver = memory.run_expiry();
     Opened::own(memory, driver)
-}
-
-#[cfg(feature = "durable")]
-async fn on_disk(
-    path: PathBuf,
-    transform: Option<Arc<dyn Transform>>,
-    open: impl FnOnce() -> Result<Durable<Object>, OpenError> + Send + 'static,
-) -> Result<Opened, Error> {
-    let opened = off_thread("open", open).await;
-    let store = opened.map_err(|source| Error::DataDir { path, source })?;
-    let (driver, closing) = (store.run_expiry(), store.clone());
-    let close: Close = Box::new(move || async move { closing.close().await }.boxed());
-    Ok(Opened { close: Some(close), ..Opened::own(store, driver) }.sealed_by(transform))
 }
 
 /// The disk is waited for, so not on a thread that other tasks need.

@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{
     semantics_write::{deployment, from_json},
-    support::{World, config_map, labelled, pod, refused, version},
+    support::{World, config_map, labelled, pod, refused, token_target, version},
 };
 
 fn post() -> PostParams {
@@ -497,14 +497,7 @@ async fn a_delete_answers_with_a_status() {
 async fn a_service_account_gets_tokens_that_expire() {
     use k8s_openapi::api::authentication::v1::TokenRequest;
     let world = World::new().await;
-    let target = Target {
-        version: "v1".into(),
-        resource: "serviceaccounts".into(),
-        namespace: Some("default".into()),
-        name: Some("default".into()),
-        subresource: Some("token".into()),
-        ..Target::default()
-    };
+    let target = token_target();
     let ask = |seconds: i64| {
         let request = json!({"spec": {"audiences": [], "expirationSeconds": seconds}});
         let bytes = request.to_string().into();

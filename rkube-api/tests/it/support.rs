@@ -127,6 +127,18 @@ pub(crate) fn config_maps() -> Target {
     }
 }
 
+/// Where the service account `default` asks for tokens.
+pub(crate) fn token_target() -> Target {
+    Target {
+        version: "v1".into(),
+        resource: "serviceaccounts".into(),
+        namespace: Some("default".into()),
+        name: Some("default".into()),
+        subresource: Some("token".into()),
+        ..Target::default()
+    }
+}
+
 pub(crate) fn config_map(name: &str) -> ConfigMap {
     let mut map = ConfigMap::default();
     map.metadata.name = Some(name.into());

@@ -16,7 +16,7 @@ use rkube_api::{
 use rkube_store::{ListOptions, Memory, Prefix, Store};
 use serde_json::json;
 
-use crate::support::{World, refused};
+use crate::support::{World, refused, token_target};
 
 /// Another server on the same store.
 fn beside(world: &World) -> Arc<Server> {
@@ -24,22 +24,11 @@ fn beside(world: &World) -> Arc<Server> {
     Server::builder(Arc::new(world.store.clone()), registry, Context::simulated(2)).build().unwrap()
 }
 
-fn target() -> Target {
-    Target {
-        version: "v1".into(),
-        resource: "serviceaccounts".into(),
-        namespace: Some("default".into()),
-        name: Some("default".into()),
-        subresource: Some("token".into()),
-        ..Target::default()
-    }
-}
-
 async fn token(server: &Arc<Server>, audiences: &[&str]) -> Credentials {
     let request = json!({"spec": {"audiences": audiences}});
     let body = Body::Bytes { content_type: "application/json".into(), bytes: request.to_string().into() };
     let client = server.client(UserInfo::admin("admin"), "test/1.0");
-    let answer = client.request(Verb::Create, target(), Options::default(), body).await.unwrap();
+    let answer = client.request(Verb::Create, token_target(), Options::default(), body).await.unwrap();
     let ApiResponse::Object { object, code: 201, .. } = answer else { panic!() };
     let status = object.as_kind::<TokenRequest>().unwrap().status.clone().unwrap();
     Credentials::Token(status.token.unwrap())
@@ -97,7 +86,7 @@ async fn a_bound_token_ends_with_its_pod() {
     let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "web"});
     let request = json!({"spec": {"audiences": [], "boundObjectRef": bound}});
     let body = Body::Bytes { content_type: "application/json".into(), bytes: request.to_string().into() };
-    let answer = world.send(Verb::Create, target(), Options::default(), body).await.unwrap();
+    let answer = world.send(Verb::Create, token_target(), Options::default(), body).await.unwrap();
     let ApiResponse::Object { object, .. } = answer else { panic!() };
     let status = object.as_kind::<TokenRequest>().unwrap().status.clone().unwrap();
     let token = Credentials::Token(status.token.unwrap());

@@ -10,14 +10,10 @@ use crate::facts;
 
 /// Fits the sets to the deployment's size.
 pub(crate) fn scale(work: &mut Work<'_>) {
-    let wanted = replicas(&work.deployment);
+    let deployment = work.deployment.clone();
     if let Some(only) = only_active(work) {
-        if only.size() != wanted {
-            let deployment = work.deployment.clone();
-            if let Some(only) = only_active(work) {
-                Work::resize(&deployment, only, wanted);
-            }
-        }
+        // Even if it has that size by chance: the note of the size is what ends the scaling.
+        Work::resize(&deployment, only, replicas(&deployment));
         return;
     }
     if is_saturated(work) {
@@ -26,8 +22,13 @@ pub(crate) fn scale(work: &mut Work<'_>) {
         }
         return;
     }
-    if is_rolling(&work.deployment) {
-        proportionally(work);
+    if is_rolling(&deployment) {
+        return proportionally(work);
+    }
+    // A recreation stops the old sets next: they keep their sizes until then.
+    for set in work.old.iter_mut().chain(&mut work.new).filter(|set| set.size() > 0) {
+        let size = set.size();
+        Work::resize(&deployment, set, size);
     }
 }
 

@@ -394,6 +394,22 @@ fn scaling_amid_a_rollout_keeps_the_proportion() {
 }
 
 #[test]
+fn a_size_that_a_set_has_by_chance_is_noted() {
+    let mut world = World::new(5, IntOrString::Int(2), IntOrString::Int(1));
+    world.settle();
+    world.set_image("a:2");
+    world.deployment_turn();
+    world.set_image("a:3");
+    world.deployment_turn();
+    world.sets_turn();
+    world.deployment_turn();
+    assert_eq!(world.sizes(), [4, 0, 0]);
+    world.change(|spec| spec.replicas = Some(4));
+    world.settle();
+    assert_eq!(world.sizes(), [0, 0, 4]);
+}
+
+#[test]
 fn minimum_seconds_reach_the_set_and_a_failure_shows() {
     let mut world = web();
     world.settle();
@@ -434,6 +450,26 @@ enum Turn {
     Set { at: usize, status: bool },
     Ready(usize),
     Image(u8),
+}
+
+/// What may be asked for between turns.
+#[derive(Clone, Debug)]
+enum Wish {
+    Size(i32),
+    Recreate,
+    Roll,
+    Pause,
+    Resume,
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![
+        4 => (0..15_i32).prop_map(Wish::Size),
+        1 => Just(Wish::Recreate),
+        1 => Just(Wish::Roll),
+        1 => Just(Wish::Pause),
+        1 => Just(Wish::Resume),
+    ]
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
@@ -485,15 +521,17 @@ proptest! {
         prop_assert_eq!(world.plan().actions, []);
     }
 
-    /// Sizes that change in mid-rollout are dealt out to the last pod, and it ends too.
+    /// Sizes that change in mid-rollout are dealt out to the last pod, and it ends too; also if the
+    /// strategy changes meanwhile, or the rollout pauses.
     #[test]
     fn scaling_at_any_moment_ends(
-        sizes in prop::collection::vec(0..15_i32, 1..4),
+        wishes in prop::collection::vec(wish(), 1..6),
         turns in prop::collection::vec(turn(), 0..40),
     ) {
         let mut world = World::new(5, IntOrString::Int(2), IntOrString::Int(1));
         world.settle();
-        for size in sizes {
+        let rolling = world.deployment.spec.strategy.clone();
+        for wish in wishes {
             for turn in &turns {
                 match turn {
                     Turn::Deployment => _ = world.deployment_turn(),
@@ -503,8 +541,18 @@ proptest! {
                     _ => {}
                 }
             }
-            world.change(|spec| spec.replicas = Some(size));
+            world.change(|spec| match wish {
+                Wish::Size(size) => spec.replicas = Some(size),
+                Wish::Recreate => {
+                    spec.strategy =
+                        Some(DeploymentStrategy { type_: Some("Recreate".into()), rolling_update: None });
+                }
+                Wish::Roll => spec.strategy.clone_from(&rolling),
+                Wish::Pause => spec.paused = Some(true),
+                Wish::Resume => spec.paused = None,
+            });
         }
+        world.change(|spec| spec.paused = None);
         let wanted = world.deployment.spec.replicas;
         world.settle();
         prop_assert!(is_complete(&world.deployment, world.status()));

@@ -20,6 +20,7 @@
 mod announce;
 mod binding;
 mod inbox;
+mod inspect;
 mod observe;
 mod preempt;
 mod report;
@@ -57,6 +58,7 @@ use crate::{
 };
 
 pub use announce::EventRate;
+pub use inspect::{Inspection, Inspector};
 
 /// How many pods are decided before the loop looks at the news again.
 const BATCH: usize = 64;
@@ -196,6 +198,11 @@ impl Scheduler {
         self.driver.handle.waiting.clone()
     }
 
+    /// To look into it while it runs.
+    pub fn inspector(&self) -> Inspector {
+        Inspector::new(&self.driver.inbox)
+    }
+
     /// Schedules until `token` is cancelled; then no pod is begun, and bindings under way are waited for,
     /// a few seconds at most.
     pub async fn run(self, token: CancellationToken) {
@@ -289,6 +296,7 @@ impl Driver {
                 News::Other(event) => self.queue.on_event(&event, Instant::now()),
                 News::Ended(ended) => ended.into_iter().for_each(|ended| self.binding_ended(ended)),
                 News::Spared { victim, preemptor } => self.spared(&victim, &preemptor),
+                News::Look(to) => self.show(to),
             }
         }
     }
@@ -420,7 +428,12 @@ impl Driver {
         let info = pod.info.clone();
         match &plan.nomination {
             Nomination::Node(node) => self.queue.nominator_mut().nominate(info.clone(), node),
-            Nomination::Clear => self.queue.nominator_mut().clear(&info.uid),
+            Nomination::Clear => {
+                let held = self.queue.nominator_mut().clear(&info.uid);
+                if !held && info.nominated_node().is_none() {
+                    plan.nomination = Nomination::Keep;
+                }
+            }
             Nomination::Keep => {}
         }
         if !self.queue.requeue(pod, Instant::now()) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use rkube_api::client::Change;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-use super::binding::Ended;
+use super::{binding::Ended, inspect::Inspection};
 use crate::{framework::ClusterEvent, snapshot::Uid};
 
 /// One thing that happened.
@@ -22,6 +22,8 @@ pub(super) enum News {
         victim: Uid,
         preemptor: Uid,
     },
+    /// Somebody wants to know what the loop believes.
+    Look(oneshot::Sender<Inspection>),
 }
 
 /// News in the order in which they came. Telling never waits: informers call it.

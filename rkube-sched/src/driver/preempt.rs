@@ -42,9 +42,10 @@ impl Driver {
         self.announcer.preempted(victim, pod, node);
     }
 
-    /// A victim was not sent away: whom it was to make room for looks again.
+    /// A victim was not sent away: whom it was to make room for looks again, after its backoff, because what
+    /// was tried is tried again then.
     pub(super) fn spared(&mut self, victim: &str, preemptor: &str) {
         self.snapshot.doom(victim, false);
-        self.queue.activate(preemptor, Instant::now());
+        self.queue.retry(preemptor, Instant::now());
     }
 }

@@ -1,9 +1,9 @@
 //! Tells the world what became of a pod that got no node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use foldhash::fast::FixedState;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::ready, stream};
 use indexmap::IndexMap;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use parking_lot::Mutex;
@@ -12,7 +12,7 @@ use rkube_api::{
     error::ApiError,
 };
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 use super::inbox::{Inbox, News};
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 const CONCURRENCY: usize = 16;
 /// How often a report is tried when the pod changes under it.
 const TRIES: usize = 4;
+/// How long until a report is written again that the API server did not take.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is to be written about one pod.
 #[derive(Debug)]
@@ -33,6 +35,17 @@ pub(super) struct Report {
     pub(super) condition: Option<(&'static str, String)>,
     pub(super) nomination: Nomination,
     pub(super) victims: Vec<Victim>,
+}
+
+impl Report {
+    /// Takes over from an older report of the same pod what this one says nothing about.
+    fn complete(&mut self, older: Self) {
+        self.victims.extend(older.victims);
+        self.condition = self.condition.take().or(older.condition);
+        if self.nomination == Nomination::Keep {
+            self.nomination = older.nomination;
+        }
+    }
 }
 
 /// Writes the newest report of each pod, in the background.
@@ -54,13 +67,19 @@ impl Reporter {
     pub(super) fn tell(&self, mut report: Report) {
         let mut waiting = self.waiting.lock();
         if let Some(older) = waiting.swap_remove(&report.pod.uid) {
-            report.victims.extend(older.victims);
-            report.condition = report.condition.or(older.condition);
-            if report.nomination == Nomination::Keep {
-                report.nomination = older.nomination;
-            }
+            report.complete(older);
         }
         waiting.insert(report.pod.uid.clone(), report);
+        self.arrived.notify_one();
+    }
+
+    /// One that could not be written waits for the next try, unless a newer one says it all.
+    fn tell_again(&self, report: Report) {
+        let mut waiting = self.waiting.lock();
+        match waiting.get_mut(&report.pod.uid) {
+            Some(newer) => newer.complete(report),
+            None => drop(waiting.insert(report.pod.uid.clone(), report)),
+        }
         self.arrived.notify_one();
     }
 
@@ -71,20 +90,38 @@ impl Reporter {
             let batch = std::mem::take(&mut *self.waiting.lock());
             // No two reports of one pod are under way at once: the batch is finished first.
             let reporter = &self;
-            stream::iter(batch.into_values())
-                .for_each_concurrent(CONCURRENCY, |report| async move {
-                    if let Err(error) = reporter.write(&report).await {
-                        tracing::warn!(pod = %report.pod.key, %error, "the pod's condition was not written");
-                    }
-                    reporter.evict(&report).await;
-                })
+            let failed: Vec<Report> = stream::iter(batch.into_values())
+                .map(|report| reporter.carry_out(report))
+                .buffer_unordered(CONCURRENCY)
+                .filter_map(ready)
+                .collect()
                 .await;
+            if !failed.is_empty() {
+                sleep(PAUSE).await;
+                failed.into_iter().for_each(|report| self.tell_again(report));
+            }
         }
+    }
+
+    /// Writes a report and sends the victims away; gives it back if it is to be written again.
+    async fn carry_out(&self, mut report: Report) -> Option<Report> {
+        let written = self.write(&report).await;
+        self.evict(&report).await;
+        report.victims.clear();
+        let error = written.err()?;
+        tracing::warn!(pod = %report.pod.key, %error, "the pod's condition was not written");
+        let passes = error.code() >= 500 || matches!(error, ApiError::TooManyRequests { .. });
+        passes.then_some(report)
     }
 
     async fn write(&self, report: &Report) -> Result<(), ApiError> {
         let pods = Api::<Pod>::namespaced(self.client.clone(), &report.pod.key.namespace);
         let mut pod = report.pod.pod.clone();
+        // What is to be taken back may have been written just now, so that this pod does not show it yet.
+        if report.nomination == Nomination::Clear && nominated_node(&pod).is_none() {
+            let Some(newest) = pods.get_opt(&report.pod.key.name).await? else { return Ok(()) };
+            pod = newest;
+        }
         for _ in 0..TRIES {
             let Some(change) = self.change(report, &pod) else { return Ok(()) };
             let params = PatchParams::default();
@@ -166,7 +203,7 @@ impl Reporter {
                 Err(error) => Err(error),
             };
             match sent {
-                Ok(()) | Err(ApiError::NotFound { .. } | ApiError::Conflict { .. }) => {}
+                Ok(()) | Err(ApiError::NotFound { .. }) => {}
                 Err(error) => {
                     tracing::warn!(pod = %victim.name, %error, "a victim of preemption was not sent away");
                     let (victim, preemptor) = (victim.uid.as_str().into(), report.pod.uid.clone());

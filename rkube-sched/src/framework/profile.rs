@@ -272,7 +272,9 @@ impl Profile {
                 contained(hints.plugin.name(), "a queueing hint", || hints.plugin.hint(pod, event))
                     .unwrap_or(Hint::Queue)
             }
-            _ => Hint::Skip,
+            Some(_) => Hint::Skip,
+            // Who rejected a pod that Permit held need not be a plugin: nobody knows what helps.
+            None => Hint::Queue,
         }
     }
 }

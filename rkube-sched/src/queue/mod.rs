@@ -394,7 +394,9 @@ impl SchedulingQueue {
         let held_before = nominated_node(old);
         match new.nominated_node() {
             Some(node) if held_before != Some(node) => self.nominator.nominate(new.clone(), node),
-            None if held_before.is_some() => self.nominator.clear(&uid),
+            None if held_before.is_some() => {
+                self.nominator.clear(&uid);
+            }
             _ => {}
         }
         let event = ClusterEvent::pod_updated(Resource::PendingPod, old, &new.pod);
@@ -465,6 +467,19 @@ impl SchedulingQueue {
                 self.in_flight.record(&ClusterEvent::wildcard());
             }
             None => {}
+        }
+    }
+
+    /// Tries a waiting pod again after a backoff, whatever kept it: what its last try led to failed.
+    pub fn retry(&mut self, uid: &str, now: Instant) {
+        match self.remove_waiting(uid) {
+            Some(mut pod) => {
+                // A try that ended well so far has forgotten the errors before it.
+                pod.errors = pod.refusals.max(pod.errors + 1);
+                pod.timestamp = now;
+                self.enqueue(pod, Wake::AfterBackoff, now);
+            }
+            None => self.activate(uid, now),
         }
     }
 

@@ -25,15 +25,16 @@ impl Nominator {
         self.by_node.entry(node).or_default().insert(pod.uid.clone(), pod);
     }
 
-    /// Holds no room for a pod any more.
-    pub fn clear(&mut self, uid: &str) {
-        let Some(node) = self.by_pod.remove(uid) else { return };
+    /// Holds no room for a pod any more. False: none was held.
+    pub fn clear(&mut self, uid: &str) -> bool {
+        let Some(node) = self.by_pod.remove(uid) else { return false };
         if let Some(pods) = self.by_node.get_mut(&node) {
             pods.remove(uid);
             if pods.is_empty() {
                 self.by_node.remove(&node);
             }
         }
+        true
     }
 
     /// The node where room is held for a pod.

@@ -162,6 +162,38 @@ async fn leftovers_are_tried_again_after_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_retried_backs_off_even_if_nothing_else_is_to_do() {
+    let (mut queue, start) = (queue(true), Instant::now());
+    queue.add(pod("a", 0, false), start);
+    let mut at = start;
+    for wait in [1, 2, 4, 8, 10, 10] {
+        queue.retry("uid-a", at);
+        assert!(queue.pop(at).is_none());
+        at += secs(wait);
+        assert_eq!(queue.next_deadline(), Some(at));
+        queue.flush(at);
+        assert_eq!(queue.len().active, 1);
+    }
+    // Being tried just now, it is tried once more.
+    let tried = queue.pop(at).unwrap();
+    queue.retry("uid-a", at);
+    queue.requeue(refused(tried, ADDED), at);
+    assert_eq!(queue.len().unschedulable, 0);
+    queue.retry("uid-of-none", at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_no_plugin_of_its_profile_rejected_is_helped_by_any_event() {
+    let (mut queue, start) = (queue(false), Instant::now());
+    queue.add(pod("a", 0, false), start);
+    let tried = queue.pop(start).unwrap();
+    queue.requeue(refused(tried, ""), start);
+    assert_eq!(queue.len().unschedulable, 1);
+    queue.on_event(&event(Actions::DELETE), start);
+    assert_eq!(queue.len().backoff, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn gated_pods_wait_without_end_until_they_change() {
     let (mut queue, start) = (queue(true), Instant::now());
     let gated = pod("a", 0, true);

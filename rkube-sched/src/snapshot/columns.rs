@@ -51,6 +51,11 @@ impl Columns {
         self.names.iter().position(|mine| **mine == *name).map(Column)
     }
 
+    /// The columns of all resources that a node or pod has named.
+    pub fn all(&self) -> impl Iterator<Item = Column> + use<> {
+        (0..self.names.len()).map(Column)
+    }
+
     /// The resource's name.
     pub fn name(&self, column: Column) -> &str {
         &self.names[column.0]

@@ -125,6 +125,8 @@ struct Entry {
     assumed: bool,
     /// Whether the scheduler is sending it away, which the pod itself may not show yet.
     doomed: bool,
+    /// Whether the pod itself shows it.
+    preempted: bool,
 }
 
 /// The cluster's nodes and the pods that have one.
@@ -273,6 +275,11 @@ impl Snapshot {
         Some((&entry.pod, entry.node))
     }
 
+    /// Every pod that has a node, with the node's name, in no particular order.
+    pub fn pods(&self) -> impl Iterator<Item = (&PlacedPod, &str)> {
+        self.entries.iter().flatten().map(|entry| (&entry.pod, &*self.row(entry.node).name))
+    }
+
     /// Whether a pod's node is only assumed so far.
     pub fn is_assumed(&self, uid: &str) -> bool {
         self.entry(uid).is_some_and(|entry| entry.assumed)
@@ -408,6 +415,7 @@ impl Snapshot {
             let recounted = entry.pod.labels != pod.labels || entry.pod.terminating != pod.terminating;
             let node = entry.node;
             entry.assumed = false;
+            entry.preempted = pod.preempted;
             entry.pod = pod;
             entry.pod.preempted |= entry.doomed;
             if recounted {
@@ -442,7 +450,8 @@ impl Snapshot {
         if let Some(&slot) = self.pods.get(uid)
             && let Some(entry) = self.entries[slot as usize].as_mut()
         {
-            (entry.doomed, entry.pod.preempted) = (doomed, doomed);
+            entry.doomed = doomed;
+            entry.pod.preempted = doomed || entry.preempted;
         }
     }
 
@@ -452,8 +461,8 @@ impl Snapshot {
         self.count_terms(id, &pod, 1);
         *self.priorities.entry(pod.priority).or_default() += 1;
         let pods = &mut self.rows[id.row()].pods;
-        let (uid, entry) =
-            (pod.uid.clone(), Some(Entry { pod, node: id, index: pods.len(), assumed, doomed: false }));
+        let (uid, preempted) = (pod.uid.clone(), pod.preempted);
+        let entry = Some(Entry { pod, node: id, index: pods.len(), assumed, doomed: false, preempted });
         let slot = match self.free_entries.pop() {
             Some(slot) => {
                 self.entries[slot as usize] = entry;

@@ -148,6 +148,23 @@ fn an_assumed_pod_that_was_seen_is_not_forgotten() {
 }
 
 #[test]
+fn a_victim_that_is_on_its_way_out_stays_one_when_the_scheduler_gives_up() {
+    let mut snapshot = Snapshot::default();
+    let pod = PlacedPod::from(&pod_asking("p", json!({"cpu": "1"})));
+    snapshot.set_pod(pod.clone(), "a");
+    let preempted = |snapshot: &Snapshot| snapshot.pod("uid-p").unwrap().0.preempted;
+    snapshot.doom("uid-p", true);
+    assert!(preempted(&snapshot));
+    snapshot.doom("uid-p", false);
+    assert!(!preempted(&snapshot));
+    // The request to go had its effect, and the answer was lost.
+    snapshot.doom("uid-p", true);
+    snapshot.set_pod(PlacedPod { preempted: true, ..pod }, "a");
+    snapshot.doom("uid-p", false);
+    assert!(preempted(&snapshot));
+}
+
+#[test]
 fn an_overlay_adds_and_removes_in_thought() {
     let mut snapshot = Snapshot::default();
     let id = snapshot.set_node(as_node(node("a", json!({"cpu": "4", "x.io/y": "4"}))));

@@ -17,9 +17,11 @@
 //! assert!(totals["large"] > totals["small"]);
 //! ```
 
+mod differences;
 pub mod reference;
 #[cfg(test)]
 mod unit;
 
+pub use differences::differences;
 #[cfg(test)]
 pub(crate) use unit::*;

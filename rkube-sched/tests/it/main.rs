@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod binding;
-mod churn;
+mod faults;
 mod panics;
 mod plugins;
 mod preemption;

@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use rkube_api::{
     client::{Api, Client, DeleteParams, Informers, ListParams, Patch, PatchParams, PostParams},
     context::Context,
+    error::ApiError,
     k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod, PodCondition, ServiceAccount},
     kinds,
     object::{Kind, Object},
     pipeline::Server,
     registry::Registry,
-    request::UserInfo,
+    request::{ApiRequest, ApiResponse, Credentials, Transport, UserInfo},
 };
 use rkube_sched::{
     Config, Scheduler,
@@ -61,6 +63,18 @@ impl World {
 
     pub(crate) fn scheduler(&self, config: Config) -> Running {
         let client = self.server.client(UserInfo::component("system:kube-scheduler"), "kube-scheduler/v1.37");
+        Self::run(client, config)
+    }
+
+    /// A scheduler some of whose requests fail: `fault` says which, and how.
+    pub(crate) fn scheduler_with_faults(&self, config: Config, fault: impl Fault) -> Running {
+        let transport = Arc::new(Faulty { server: self.server.clone(), fault });
+        let user = Credentials::InProcess(Arc::new(UserInfo::component("system:kube-scheduler")));
+        let client = Client::new(transport, user, "kube-scheduler/v1.37", self.client.context().clone());
+        Self::run(client, config)
+    }
+
+    fn run(client: Client, config: Config) -> Running {
         let scheduler = Scheduler::new(client.clone(), Informers::new(client.clone()), config).unwrap();
         let (token, stats, waiting) = (CancellationToken::new(), scheduler.stats(), scheduler.waiting());
         client.context().spawner.spawn("test-scheduler", scheduler.run(token.clone()));
@@ -134,6 +148,26 @@ impl World {
         let of_pod = events.iter().filter(|event| event.involved_object.name.as_deref() == Some(pod));
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         of_pod.map(|event| (text(&event.reason), text(&event.message))).collect()
+    }
+}
+
+/// Says what becomes of a request instead of an answer.
+pub(crate) trait Fault: Fn(&ApiRequest) -> Option<ApiError> + Send + Sync + 'static {}
+
+impl<F: Fn(&ApiRequest) -> Option<ApiError> + Send + Sync + 'static> Fault for F {}
+
+struct Faulty<F> {
+    server: Arc<Server>,
+    fault: F,
+}
+
+#[async_trait]
+impl<F: Fault> Transport for Faulty<F> {
+    async fn send(&self, request: ApiRequest) -> Result<ApiResponse, ApiError> {
+        match (self.fault)(&request) {
+            Some(error) => Err(error),
+            None => self.server.send(request).await,
+        }
     }
 }
 

@@ -22,18 +22,24 @@
 //! }
 //! ```
 
+mod default_storage_class;
 mod default_toleration_seconds;
 mod namespace_lifecycle;
+mod persistent_volume_claim_resize;
 mod priority;
 mod service_account;
+mod storage_object_in_use_protection;
 mod undo;
 
 use std::sync::Arc;
 
+pub use default_storage_class::DefaultStorageClass;
 pub use default_toleration_seconds::DefaultTolerationSeconds;
 pub use namespace_lifecycle::NamespaceLifecycle;
+pub use persistent_volume_claim_resize::PersistentVolumeClaimResize;
 pub use priority::Priority;
 pub use service_account::ServiceAccount;
+pub use storage_object_in_use_protection::StorageObjectInUseProtection;
 
 use async_trait::async_trait;
 use rkube_store::Check;
@@ -55,6 +61,9 @@ pub fn all() -> Vec<Arc<dyn Admission>> {
         Arc::new(ServiceAccount),
         Arc::new(Priority::default()),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultStorageClass),
+        Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize),
     ]
 }
 

@@ -18,6 +18,7 @@ pub mod node;
 pub mod pod;
 pub mod resources;
 pub mod taints;
+pub mod volumes;
 
 pub use host_ports::HostPort;
 pub use resources::Resources;

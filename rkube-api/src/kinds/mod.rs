@@ -14,6 +14,7 @@ pub mod discovery;
 pub mod policy;
 pub mod scheduling;
 mod shared;
+pub mod storage;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -39,6 +40,8 @@ pub fn all() -> Vec<Definition> {
         core::event::definition(),
         core::namespace::definition(),
         core::node::definition(),
+        core::persistent_volume::definition(),
+        core::persistent_volume_claim::definition(),
         core::pod::definition(),
         core::secret::definition(),
         core::service::definition(),
@@ -46,6 +49,11 @@ pub fn all() -> Vec<Definition> {
         discovery::endpoint_slice::definition(),
         policy::pod_disruption_budget::definition(),
         scheduling::priority_class::definition(),
+        storage::csi_driver::definition(),
+        storage::csi_node::definition(),
+        storage::csi_storage_capacity::definition(),
+        storage::storage_class::definition(),
+        storage::volume_attachment::definition(),
     ]
 }
 

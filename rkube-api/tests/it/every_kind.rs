@@ -25,6 +25,19 @@ fn sample(kind: &str, api_version: &str) -> Value {
         ("Service", _) => json!({"spec": {"ports": [{"port": 80}]}}),
         ("EndpointSlice", _) => json!({"addressType": "IPv4", "endpoints": [], "ports": []}),
         ("PriorityClass", _) => json!({"value": 1}),
+        ("PersistentVolume", _) => json!({"spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"},
+        }}),
+        ("PersistentVolumeClaim", _) => json!({"spec": {
+            "resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"],
+        }}),
+        ("StorageClass", _) => json!({"provisioner": "example.com/disks"}),
+        ("CSINode", _) => json!({"spec": {"drivers": []}}),
+        ("CSIDriver", _) => json!({"spec": {}}),
+        ("CSIStorageCapacity", _) => json!({"storageClassName": "c"}),
+        ("VolumeAttachment", _) => json!({"spec": {
+            "attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
+        }}),
         ("Event", "v1") => json!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}}),
         ("Event", _) => json!({
             "regarding": {"namespace": "default", "name": "x", "kind": "Pod"},
@@ -78,7 +91,8 @@ async fn drive(world: &World, definition: &Definition, group: &str, version: &st
     assert_eq!(list.kind, names.list_kind);
     assert!(list.items.contains(&made));
 
-    let labels = json!({"metadata": {"labels": {"changed": "yes"}}});
+    // Nothing here takes the finalizers off with which claims and volumes are made.
+    let labels = json!({"metadata": {"labels": {"changed": "yes"}, "finalizers": null}});
     let patched = object(world, Verb::Patch, &one, json_body(patch_type::MERGE, &labels)).await;
     assert_eq!(patched.meta().labels.as_ref().unwrap()["changed"], "yes", "{names:?}");
     let whole: Value = serde_json::from_slice(&patched.encode().unwrap()).unwrap();

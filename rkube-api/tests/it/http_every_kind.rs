@@ -28,6 +28,19 @@ fn body(resolved: &Resolved) -> Value {
         ("apps", "Deployment" | "ReplicaSet") => workload,
         ("discovery.k8s.io", "EndpointSlice") => json!({"addressType": "IPv4", "endpoints": []}),
         ("scheduling.k8s.io", "PriorityClass") => json!({"value": 7}),
+        ("", "PersistentVolume") => json!({"spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"},
+        }}),
+        ("", "PersistentVolumeClaim") => json!({"spec": {
+            "resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"],
+        }}),
+        ("storage.k8s.io", "StorageClass") => json!({"provisioner": "example.com/disks"}),
+        ("storage.k8s.io", "CSINode") => json!({"spec": {"drivers": []}}),
+        ("storage.k8s.io", "CSIDriver") => json!({"spec": {}}),
+        ("storage.k8s.io", "CSIStorageCapacity") => json!({"storageClassName": "c"}),
+        ("storage.k8s.io", "VolumeAttachment") => json!({"spec": {
+            "attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
+        }}),
         _ => json!({}),
     };
     body["apiVersion"] = resolved.api_version().into();
@@ -79,7 +92,8 @@ async fn every_kind_is_created_read_watched_changed_and_deleted() {
         assert_eq!(list["apiVersion"], resolved.api_version());
         assert_eq!(list["items"], json!([made]), "{all}");
 
-        let patch = json!({"metadata": {"annotations": {"a": "b"}}});
+        // Nothing here takes the finalizers off with which claims and volumes are made.
+        let patch = json!({"metadata": {"annotations": {"a": "b"}, "finalizers": null}});
         let patched = wire.patch(&one, "application/merge-patch+json", &patch).await;
         assert_eq!(patched.code, 200, "{one}: {patched:?}");
         assert_eq!(patched.json()["metadata"]["annotations"]["a"], "b");

@@ -34,3 +34,4 @@ mod semantics_write;
 mod subresource_admission;
 mod support;
 mod tokens;
+mod volumes;

@@ -8,6 +8,7 @@ pub(crate) mod printing;
 pub(crate) mod quantities;
 pub(crate) mod seen;
 pub(crate) mod semantic;
+pub(crate) mod volumes;
 pub(crate) mod workload;
 
 /// The text, empty if absent.

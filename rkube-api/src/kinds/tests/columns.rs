@@ -28,6 +28,22 @@ fn headings_are_those_of_kubectl() {
         ("Namespace", "Name,Status,Age"),
         ("PodDisruptionBudget", "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"),
         ("PriorityClass", "Name,Value,Global-Default,Age,PreemptionPolicy"),
+        (
+            "PersistentVolume",
+            "Name,Capacity,Access Modes,Reclaim Policy,Status,Claim,StorageClass,VolumeAttributesClass,Reason,Age,VolumeMode*",
+        ),
+        (
+            "PersistentVolumeClaim",
+            "Name,Status,Volume,Capacity,Access Modes,StorageClass,VolumeAttributesClass,Age,VolumeMode*",
+        ),
+        ("StorageClass", "Name,Provisioner,ReclaimPolicy,VolumeBindingMode,AllowVolumeExpansion,Age"),
+        ("CSINode", "Name,Drivers,Age"),
+        (
+            "CSIDriver",
+            "Name,AttachRequired,PodInfoOnMount,StorageCapacity,TokenRequests,RequiresRepublish,Modes,Age",
+        ),
+        ("CSIStorageCapacity", "Name,StorageClassName,Capacity"),
+        ("VolumeAttachment", "Name,Attacher,PV,Node,Attached,Age"),
     ] {
         assert_eq!(headings(kind).join(","), want);
     }

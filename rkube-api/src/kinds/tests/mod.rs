@@ -7,6 +7,7 @@ mod properties;
 mod services;
 mod updates;
 mod validation;
+mod volumes;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -118,8 +119,10 @@ fn with(mut base: Value, patch: Value) -> Value {
 /// `config_map` for ConfigMap: the name of a kind's file.
 fn file_name(kind: &str) -> String {
     let mut name = String::new();
+    let lower = |at: usize| kind.as_bytes().get(at).is_some_and(u8::is_ascii_lowercase);
     for (at, letter) in kind.char_indices() {
-        if letter.is_ascii_uppercase() && at > 0 {
+        // `CSINode` is of two words.
+        if letter.is_ascii_uppercase() && at > 0 && (lower(at - 1) || lower(at + 1)) {
             name.push('_');
         }
         name.push(letter.to_ascii_lowercase());
@@ -195,6 +198,8 @@ fn the_names_are_those_of_kubernetes() {
             "/events event Namespaced [ev] [] ",
             "/namespaces namespace Cluster [ns] [] status,finalize",
             "/nodes node Cluster [no] [] status",
+            "/persistentvolumes persistentvolume Cluster [pv] [] status",
+            "/persistentvolumeclaims persistentvolumeclaim Namespaced [pvc] [] status",
             "/pods pod Namespaced [po] [all] status,binding,eviction,ephemeralcontainers",
             "/secrets secret Namespaced [] [] ",
             "/services service Namespaced [svc] [all] status",
@@ -202,6 +207,11 @@ fn the_names_are_those_of_kubernetes() {
             "discovery.k8s.io/endpointslices endpointslice Namespaced [] [] ",
             "policy/poddisruptionbudgets poddisruptionbudget Namespaced [pdb] [] status",
             "scheduling.k8s.io/priorityclasses priorityclass Cluster [pc] [] ",
+            "storage.k8s.io/csidrivers csidriver Cluster [] [] ",
+            "storage.k8s.io/csinodes csinode Cluster [] [] ",
+            "storage.k8s.io/csistoragecapacities csistoragecapacity Namespaced [] [] ",
+            "storage.k8s.io/storageclasses storageclass Cluster [sc] [] ",
+            "storage.k8s.io/volumeattachments volumeattachment Cluster [] [] status",
         ]
     );
 }

@@ -123,6 +123,9 @@ fn samples() -> Vec<(&'static str, Value)> {
         ),
         ("PriorityClass", json!({"metadata": {"name": "c"}, "value": 1})),
     ]
+    .into_iter()
+    .chain(super::volumes::samples())
+    .collect()
 }
 
 /// Every place in a value, as a JSON pointer.
@@ -231,7 +234,7 @@ proptest! {
 
     #[test]
     fn no_input_makes_a_rule_fall_over(
-        which in 0usize..13,
+        which in 0..samples().len(),
         mutations in prop::collection::vec((any::<prop::sample::Index>(), odd()), 1..4),
     ) {
         let (kind, mut value) = samples().swap_remove(which);
@@ -301,6 +304,10 @@ fn long_lists_cost_no_more_than_they_are_long() {
         (
             "Node",
             json!({"metadata": {"name": "n"}, "spec": {"taints": many(|at| json!({"key": format!("k{at}"), "effect": "NoSchedule"}))}}),
+        ),
+        (
+            "StorageClass",
+            json!({"metadata": {"name": "c"}, "provisioner": "p", "allowedTopologies": many(|_| json!({}))}),
         ),
         (
             "EndpointSlice",

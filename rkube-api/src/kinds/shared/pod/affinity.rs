@@ -1,7 +1,7 @@
 //! Rules of affinity.
 
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeAffinity, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
+    Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm,
     WeightedPodAffinityTerm,
 };
 
@@ -45,14 +45,7 @@ fn weight(weight: i32, path: &FieldPath<'_>, errors: &mut ErrorList) {
 
 fn to_nodes(affinity: &NodeAffinity, path: &FieldPath<'_>, errors: &mut ErrorList) {
     if let Some(selector) = &affinity.required_during_scheduling_ignored_during_execution {
-        let required = path.child(REQUIRED);
-        let terms = required.child("nodeSelectorTerms");
-        if selector.node_selector_terms.is_empty() {
-            errors.push(FieldError::required(&terms, "must have at least one node selector term"));
-        }
-        for (at, term) in selector.node_selector_terms.iter().enumerate() {
-            node_term(term, true, &terms.index(at), errors);
-        }
+        node_selector(selector, &path.child(REQUIRED), errors);
     }
     let preferred = path.child(PREFERRED);
     let terms = items(&affinity.preferred_during_scheduling_ignored_during_execution);
@@ -60,6 +53,17 @@ fn to_nodes(affinity: &NodeAffinity, path: &FieldPath<'_>, errors: &mut ErrorLis
         let path = preferred.index(at);
         weight(term.weight, &path, errors);
         node_term(&term.preference, false, &path.child("preference"), errors);
+    }
+}
+
+/// Checks which nodes are selected, by a pod or by a volume.
+pub(crate) fn node_selector(selector: &NodeSelector, path: &FieldPath<'_>, errors: &mut ErrorList) {
+    let terms = path.child("nodeSelectorTerms");
+    if selector.node_selector_terms.is_empty() {
+        errors.push(FieldError::required(&terms, "must have at least one node selector term"));
+    }
+    for (at, term) in selector.node_selector_terms.iter().enumerate() {
+        node_term(term, true, &terms.index(at), errors);
     }
 }
 

@@ -20,6 +20,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+pub(crate) use affinity::node_selector;
 pub(crate) use resources::quantity;
 pub(crate) use scheduling::{preemption_policy, taint_effect};
 

@@ -12,6 +12,8 @@
 //! ```
 
 pub mod affinity;
+#[cfg(feature = "cel")]
+pub mod device_selector;
 pub mod disruption;
 mod host_ports;
 pub mod node;

@@ -12,6 +12,7 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod policy;
+pub mod resource;
 pub mod scheduling;
 mod shared;
 pub mod storage;
@@ -48,6 +49,10 @@ pub fn all() -> Vec<Definition> {
         core::service_account::definition(),
         discovery::endpoint_slice::definition(),
         policy::pod_disruption_budget::definition(),
+        resource::device_class::definition(),
+        resource::resource_claim::definition(),
+        resource::resource_claim_template::definition(),
+        resource::resource_slice::definition(),
         scheduling::priority_class::definition(),
         storage::csi_driver::definition(),
         storage::csi_node::definition(),

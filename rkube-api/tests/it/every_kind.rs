@@ -38,6 +38,9 @@ fn sample(kind: &str, api_version: &str) -> Value {
         ("VolumeAttachment", _) => json!({"spec": {
             "attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
         }}),
+        ("ResourceSlice", _) => json!({"spec": {
+            "driver": "example.com", "nodeName": "n", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
+        }}),
         ("Event", "v1") => json!({"involvedObject": {"namespace": "default", "name": "x", "kind": "Pod"}}),
         ("Event", _) => json!({
             "regarding": {"namespace": "default", "name": "x", "kind": "Pod"},

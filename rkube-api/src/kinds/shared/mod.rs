@@ -3,6 +3,7 @@
 
 pub(crate) mod checks;
 pub(crate) mod container;
+pub(crate) mod devices;
 pub(crate) mod pod;
 pub(crate) mod printing;
 pub(crate) mod quantities;

@@ -27,6 +27,10 @@ fn headings_are_those_of_kubectl() {
         ("ServiceAccount", "Name,Age"),
         ("Namespace", "Name,Status,Age"),
         ("PodDisruptionBudget", "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"),
+        ("DeviceClass", "Name,Age"),
+        ("ResourceClaim", "Name,State,Age"),
+        ("ResourceClaimTemplate", "Name,Age"),
+        ("ResourceSlice", "Name,Node,Driver,Pool,Age"),
         ("PriorityClass", "Name,Value,Global-Default,Age,PreemptionPolicy"),
         (
             "PersistentVolume",
@@ -307,4 +311,26 @@ fn the_rest() {
         row("PriorityClass", json!({"metadata": {"name": "c"}, "value": 5, "preemptionPolicy": "Never"})),
         ["c", "5", "false", "<unknown>", "Never"]
     );
+}
+
+#[test]
+fn claims_and_slices_of_devices() {
+    let state = |patch: Value| {
+        let base = json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:55:00Z"}});
+        row("ResourceClaim", with(base, patch))[1].clone()
+    };
+    let pod = json!({"resource": "pods", "name": "p", "uid": "u"});
+    let gone = json!({"deletionTimestamp": "2026-01-01T00:59:00Z"});
+    assert_eq!(state(json!({})), "pending");
+    assert_eq!(state(json!({"status": {"allocation": {}}})), "allocated");
+    assert_eq!(state(json!({"status": {"allocation": {}, "reservedFor": [pod]}})), "allocated,reserved");
+    assert_eq!(state(json!({"metadata": gone})), "deleted");
+    assert_eq!(state(json!({"metadata": gone, "status": {"allocation": {}}})), "deleted,allocated");
+    let spec = |node: Value| {
+        json!({"metadata": {"name": "s", "creationTimestamp": "2026-01-01T00:55:00Z"}, "spec": {
+            "driver": "example.com", "nodeName": node, "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}
+        }})
+    };
+    assert_eq!(row("ResourceSlice", spec(json!("n"))), ["s", "n", "example.com", "p", "5m"]);
+    assert_eq!(row("ResourceSlice", spec(Value::Null))[1], "<unset>");
 }

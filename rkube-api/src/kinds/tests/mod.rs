@@ -4,6 +4,7 @@ mod columns;
 mod defaults;
 mod pods;
 mod properties;
+mod resource;
 mod services;
 mod updates;
 mod validation;
@@ -206,6 +207,10 @@ fn the_names_are_those_of_kubernetes() {
             "/serviceaccounts serviceaccount Namespaced [sa] [] token",
             "discovery.k8s.io/endpointslices endpointslice Namespaced [] [] ",
             "policy/poddisruptionbudgets poddisruptionbudget Namespaced [pdb] [] status",
+            "resource.k8s.io/deviceclasses deviceclass Cluster [] [] ",
+            "resource.k8s.io/resourceclaims resourceclaim Namespaced [] [] status",
+            "resource.k8s.io/resourceclaimtemplates resourceclaimtemplate Namespaced [] [] ",
+            "resource.k8s.io/resourceslices resourceslice Cluster [] [] ",
             "scheduling.k8s.io/priorityclasses priorityclass Cluster [pc] [] ",
             "storage.k8s.io/csidrivers csidriver Cluster [] [] ",
             "storage.k8s.io/csinodes csinode Cluster [] [] ",

@@ -79,6 +79,15 @@ fn samples() -> Vec<(&'static str, Value)> {
         "hostAliases": [{"ip": "1.1.1.1", "hostnames": ["a"]}], "securityContext": {"sysctls": [{"name": "net.x", "value": "1"}]},
         "overhead": {"cpu": "10m"}, "readinessGates": [{"conditionType": "a"}], "serviceAccountName": "default"
     });
+    let selector_cel = json!({"cel": {"expression": "device.driver == 'example.com'"}});
+    let opaque = json!({"opaque": {"driver": "example.com", "parameters": {"a": 1}}});
+    let asked = json!({"deviceClassName": "c", "selectors": [selector_cel], "count": 2,
+        "tolerations": [{"key": "a", "value": "b", "effect": "NoSchedule"}]});
+    let claim = json!({
+        "requests": [{"name": "r", "exactly": asked}, {"name": "s", "firstAvailable": [with(asked.clone(), json!({"name": "x"}))]}],
+        "constraints": [{"requests": ["r", "s/x"], "matchAttribute": "example.com/a"}, {"distinctAttribute": "example.com/b"}],
+        "config": [with(opaque.clone(), json!({"requests": ["r"]}))]
+    });
     let workload = json!({"metadata": meta("w"), "spec": {"selector": selector,
         "template": {"metadata": {"labels": {"a": "b", "c": "d"}}, "spec": spec}}});
     vec![
@@ -122,6 +131,27 @@ fn samples() -> Vec<(&'static str, Value)> {
             json!({"metadata": meta("b"), "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}}}),
         ),
         ("PriorityClass", json!({"metadata": {"name": "c"}, "value": 1})),
+        (
+            "DeviceClass",
+            json!({"metadata": {"name": "c"}, "spec": {"selectors": [selector_cel], "config": [opaque], "extendedResourceName": "example.com/gpu"}}),
+        ),
+        ("ResourceClaim", json!({"metadata": meta("c"), "spec": {"devices": claim}})),
+        (
+            "ResourceClaimTemplate",
+            json!({"metadata": meta("t"), "spec": {"metadata": {"labels": {"a": "b"}}, "spec": {"devices": claim}}}),
+        ),
+        (
+            "ResourceSlice",
+            json!({"metadata": {"name": "s"}, "spec": {"driver": "example.com", "perDeviceNodeSelection": true,
+            "pool": {"name": "a/b", "generation": 1, "resourceSliceCount": 1}, "devices": [{
+                "name": "d", "nodeSelector": {"nodeSelectorTerms": [node_term]}, "allowMultipleAllocations": true,
+                "attributes": {"a": {"int": 1}, "example.com/b": {"versions": ["1.0.0"]}, "c": {"bool": true}, "d": {"string": "x"}},
+                "capacity": {"m": {"value": "10Gi", "requestPolicy": {"default": "1Gi", "validRange": {"min": "1Gi", "max": "4Gi", "step": "1Gi"}}},
+                    "n": {"value": "4", "requestPolicy": {"default": "2", "validValues": ["1", "2"]}}},
+                "taints": [{"key": "a", "value": "b", "effect": "NoExecute"}],
+                "consumesCounters": [{"counterSet": "s", "counters": {"x": {"value": "1"}}}],
+                "bindingConditions": ["a"], "bindingFailureConditions": ["b"]}]}}),
+        ),
     ]
     .into_iter()
     .chain(super::volumes::samples())

@@ -21,7 +21,7 @@ use k8s_openapi::{
 };
 
 pub(crate) use affinity::node_selector;
-pub(crate) use resources::quantity;
+pub(crate) use resources::{is_extended, quantity};
 pub(crate) use scheduling::{preemption_policy, taint_effect};
 
 use super::{checks, container::View, items, seen::Seen, text};

@@ -32,7 +32,7 @@ fn is_native(name: &str) -> bool {
 }
 
 /// A device or the like: `example.com/gpu`.
-fn is_extended(name: &str) -> bool {
+pub(crate) fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && {
         let quota = name.split_once('/').map_or(0, |(prefix, _)| "requests.".len() + prefix.len());
         quota <= 253 && names::qualified_name(name).is_empty()

@@ -1,0 +1,6 @@
+//! The group `resource.k8s.io`: devices, who offers them and who asks for them (KEP-4381).
+
+pub mod device_class;
+pub mod resource_claim;
+pub mod resource_claim_template;
+pub mod resource_slice;

@@ -74,7 +74,7 @@ pub struct Config {
     pub plugins: PluginRegistry,
     /// The queue's times.
     pub queue: QueueConfig,
-    /// How many bindings may be under way at once.
+    /// How many bindings may be under way at once, not counting those that Permit has held.
     pub max_bindings: usize,
     /// How many `Scheduled` events are written.
     pub scheduled_events: EventRate,
@@ -148,6 +148,8 @@ struct Driver {
     announcer: Announcer,
     /// Bindings under way.
     bindings: usize,
+    /// Of those, the ones that Permit has held: however long they wait, others go on.
+    held: usize,
     /// Of those, the ones that begin together.
     batch: Vec<Binding>,
     max_bindings: usize,
@@ -164,8 +166,8 @@ impl Scheduler {
         let handle = Handle {
             client: Some(client.clone()),
             context: Some(context),
-            waiting: WaitingPods::default(),
             listers: Listers::over(informers.clone()),
+            ..Handle::default()
         };
         let profiles = Arc::new(Profiles::build(&config.profiles, &config.plugins, &handle)?);
         let inbox = Arc::<Inbox>::default();
@@ -178,6 +180,7 @@ impl Scheduler {
             inbox,
             announcer: Announcer::new(config.scheduled_events),
             bindings: 0,
+            held: 0,
             batch: Vec::new(),
             max_bindings: config.max_bindings.max(1),
             client,
@@ -244,13 +247,14 @@ impl Driver {
     async fn schedule(&mut self, token: &CancellationToken) {
         while !token.is_cancelled() {
             self.take_news();
+            self.activate_asked();
             for (pod, status) in self.queue.take_faults() {
                 count(&self.stats.errors);
                 self.report(pod, "SchedulerError", status.message(), PostFiltered::default());
             }
             let mut tried = 0;
             while tried < BATCH
-                && self.bindings < self.max_bindings
+                && self.bindings - self.held < self.max_bindings
                 && let Some(pod) = self.queue.pop(Instant::now())
             {
                 self.try_pod(pod);
@@ -318,10 +322,19 @@ impl Driver {
                 let node = self.snapshot.view(placement.node).name().to_owned();
                 self.snapshot.assume(PlacedPod::from(&*pod.info), &node);
                 self.queue.nominator_mut().clear(&uid);
-                self.start_binding(Binding { pod, node, state, profile });
+                self.start_binding(Binding { pod, node, state, profile, held: false });
+                // At once: who is tried after this one is not to be tried again for it.
+                self.activate_asked();
             }
             Decision::Unfit(unfit) => self.unfit(pod, *unfit),
             Decision::Fail(status) => self.failed(pod, &status),
+        }
+    }
+
+    /// Does what plugins have asked for.
+    fn activate_asked(&mut self) {
+        for uid in self.handle.activations.take() {
+            self.queue.activate(&uid, Instant::now());
         }
     }
 
@@ -343,6 +356,8 @@ impl Driver {
             }
             Ok(Some(hold)) => {
                 self.bindings += 1;
+                self.held += 1;
+                binding.held = true;
                 let task = binding.run_held(hold, self.handle.waiting.clone(), self.inbox.clone());
                 self.client_spawner().spawn("binding", task);
             }
@@ -364,6 +379,7 @@ impl Driver {
 
     fn binding_ended(&mut self, ended: Ended) {
         self.bindings -= 1;
+        self.held -= usize::from(ended.binding.held);
         if !ended.status.is_success() {
             return self.give_up(ended.binding, &ended.status);
         }
@@ -380,8 +396,12 @@ impl Driver {
             let freed = ClusterEvent::assigned_pod_deleted(observe::on_node(&pod.info.pod, &node));
             let info = pod.info.clone();
             self.failed(pod, status);
-            // What it gives back may help others, not itself: it is in its own queue by now.
-            self.queue.on_event_except(&freed, &info.uid, Instant::now());
+            // What it gives back may help others, not itself: it is in its own queue by now. Nor its group:
+            // the pods of a gang would send each other away and call each other back for ever.
+            let group = info.scheduling_group();
+            let own =
+                |pod: &PodInfo| pod.uid == info.uid || (group.is_some() && pod.scheduling_group() == group);
+            self.queue.on_event_except(&freed, &own, Instant::now());
         } else {
             self.failed(pod, status);
         }

@@ -144,6 +144,13 @@ impl<K: Kind> Cache<K> {
         keys.iter().filter_map(|key| state.get(&key.namespace, &key.name)).cloned().collect()
     }
 
+    /// How many objects [`Cache::by_index`] would give.
+    pub fn count_by_index(&self, name: &'static str, value: &str) -> usize {
+        let state = self.0.read();
+        let keys = state.indexes.iter().find(|index| index.name == name);
+        keys.and_then(|index| index.keys.get(value)).map_or(0, BTreeSet::len)
+    }
+
     /// Puts an object in; gives the one it replaces. For caches that no informer keeps (a what-if run, a
     /// test): an informer undoes it at its next list.
     pub fn insert(&self, object: Arc<K>) -> Option<Arc<K>> {

@@ -62,6 +62,7 @@ static ROOTS: LazyLock<BTreeMap<String, Root>> = LazyLock::new(|| {
         k8s_openapi::api::events::v1: Event;
         k8s_openapi::api::coordination::v1: Lease;
         k8s_openapi::api::scheduling::v1: PriorityClass;
+        k8s_openapi::api::scheduling::v1beta1: PodGroup Workload;
         k8s_openapi::api::flowcontrol::v1: FlowSchema PriorityLevelConfiguration;
         k8s_openapi::api::resource::v1: DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice;
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1: CustomResourceDefinition;

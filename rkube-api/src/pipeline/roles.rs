@@ -158,6 +158,8 @@ const SCHEDULER: &[Rule] = &[
     rule(&["apps", "extensions"], &["replicasets"], READ),
     rule(&["apps"], &["statefulsets"], READ),
     rule(&["policy"], &["poddisruptionbudgets"], READ),
+    rule(&["scheduling.k8s.io"], &["podgroups"], READ),
+    rule(&["scheduling.k8s.io"], &["podgroups/status"], CHANGE),
     rule(&[""], &["persistentvolumeclaims", "persistentvolumes"], READ),
     rule(&[""], &["persistentvolumeclaims", "persistentvolumes"], CHANGE),
     rule(

@@ -53,6 +53,8 @@ pub struct NodeTemplate {
     pub os_image: String,
     /// And its kernel.
     pub kernel_version: String,
+    /// The young features of Kubernetes that it declares (KEP-5328); pods that use another go elsewhere.
+    pub declared_features: Vec<String>,
 }
 
 impl Default for NodeTemplate {
@@ -72,6 +74,9 @@ impl Default for NodeTemplate {
             operating_system: "linux".into(),
             os_image: "rkube".into(),
             kernel_version: "6.12.0".into(),
+            declared_features: ["UserNamespacesHostNetworkSupport", "VolumeBindMountOptions"]
+                .map(Into::into)
+                .into(),
         }
     }
 }
@@ -197,6 +202,7 @@ pub(super) fn report(facts: &Facts<'_>, status: &mut NodeStatus) {
         .collect();
     addresses.push(NodeAddress { type_: "Hostname".into(), address: facts.name.to_owned() });
     status.addresses = Some(addresses);
+    status.declared_features = Some(template.declared_features.clone());
     status.node_info = Some(NodeSystemInfo {
         architecture: template.architecture.clone(),
         operating_system: template.operating_system.clone(),

@@ -21,6 +21,8 @@ pub(super) struct Binding {
     pub(super) node: String,
     pub(super) state: CycleState,
     pub(super) profile: Arc<Profile>,
+    /// Whether Permit has held it.
+    pub(super) held: bool,
 }
 
 /// How it ended.

@@ -68,8 +68,10 @@ impl Actions {
     pub const UPDATE_POD_GATES_ELIMINATED: Self = Self(1 << 10);
     /// Something else changed.
     pub const UPDATE_OTHER: Self = Self(1 << 11);
+    /// The features that a node declares changed.
+    pub const UPDATE_NODE_DECLARED_FEATURES: Self = Self(1 << 12);
     /// Any change of a node.
-    pub const UPDATE_NODE: Self = Self(0b111_1100 | (1 << 11));
+    pub const UPDATE_NODE: Self = Self(0b111_1100 | (1 << 11) | (1 << 12));
     /// Everything.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -181,6 +183,9 @@ impl ClusterEvent {
             .with_if(tainted, Actions::UPDATE_NODE_TAINT)
             .with_if(!conditions(status_before).eq(conditions(status_after)), Actions::UPDATE_NODE_CONDITION)
             .with_if(old.metadata.annotations != new.metadata.annotations, Actions::UPDATE_NODE_ANNOTATION);
+        let declared = status_before.and_then(|status| status.declared_features.as_ref())
+            != status_after.and_then(|status| status.declared_features.as_ref());
+        let actions = actions.with_if(declared, Actions::UPDATE_NODE_DECLARED_FEATURES);
         let subject = Subject::Node { old: Some(old.clone()), new: Some(new.clone()) };
         (!actions.is_empty()).then_some(Self { resource: Resource::Node, actions, subject })
     }

@@ -7,6 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use indexmap::IndexMap;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use rkube_api::{
     client::{Api, Cache, Change, Client, Informer, Informers, ListParams, ObjectKey},
@@ -67,9 +68,9 @@ impl Listers {
         }
         let (cache, source) = match &self.inner.informers {
             Some(informers) => {
-                let informer = informers.get::<K>();
-                let source = Followed { client: informers.client().clone(), informer };
-                (source.informer.cache().clone(), Some(Arc::new(source) as Arc<dyn Source>))
+                let source = Followed { client: informers.client().clone(), informer: informers.get::<K>() };
+                let cache = source.informer.cache().clone();
+                (cache, (!is_followed_by_the_driver::<K>()).then(|| Arc::new(source) as Arc<dyn Source>))
             }
             None => (Cache::<K>::default(), None),
         };
@@ -81,6 +82,11 @@ impl Listers {
     pub(crate) fn sources(&self) -> Vec<Arc<dyn Source>> {
         self.inner.asked.lock().values().filter_map(|asked| asked.source.clone()).collect()
     }
+}
+
+/// Nodes and pods: the driver waits for them itself, and tells what their changes mean.
+fn is_followed_by_the_driver<K: Kind>() -> bool {
+    [TypeId::of::<Node>(), TypeId::of::<Pod>()].contains(&TypeId::of::<K>())
 }
 
 /// Who hears of changes.

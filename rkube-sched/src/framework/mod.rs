@@ -32,6 +32,7 @@
 //! # Ok::<(), ConfigError>(())
 //! ```
 
+mod activation;
 mod contain;
 mod event;
 mod listers;
@@ -42,6 +43,7 @@ mod state;
 mod status;
 mod waiting;
 
+pub use activation::Activations;
 pub(crate) use contain::{contained, contained_async};
 pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
 pub use listers::Listers;

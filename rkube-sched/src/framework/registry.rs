@@ -7,7 +7,7 @@ use rkube_api::{client::Client, context::Context};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Listers, PointSet, WaitingPods};
+use super::{Activations, Listers, PointSet, WaitingPods};
 
 /// Why a profile could not be built.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub struct Handle {
     pub context: Option<Context>,
     /// The pods that Permit holds.
     pub waiting: WaitingPods,
+    /// Pods to try again at once.
+    pub activations: Activations,
     /// Objects beside nodes and pods: services, claims, namespaces.
     pub listers: Listers,
 }

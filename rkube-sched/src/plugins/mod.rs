@@ -9,9 +9,11 @@
 
 pub mod default_binder;
 pub mod default_preemption;
+pub mod gang_scheduling;
 pub mod image_locality;
 pub mod inter_pod_affinity;
 pub mod node_affinity;
+pub mod node_declared_features;
 pub mod node_name;
 pub mod node_ports;
 pub mod node_resources_balanced_allocation;
@@ -76,6 +78,8 @@ const ALL: &[(&str, Make, i64)] = &[
     (default_preemption::NAME, default_preemption::make, 1),
     (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
     (image_locality::NAME, image_locality::make, 1),
+    (node_declared_features::NAME, node_declared_features::make, 1),
+    (gang_scheduling::NAME, gang_scheduling::make, 1),
     (default_binder::NAME, default_binder::make, 1),
 ];
 

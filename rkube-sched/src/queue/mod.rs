@@ -51,7 +51,7 @@ pub struct QueueConfig {
     /// A pod that no event helped is tried again after so long: 5 min.
     pub max_unschedulable: Duration,
     /// Whether a scheduler with nothing else to do takes pods before their backoff ends (those whose
-    /// last try failed by an error never): yes.
+    /// last try failed by an error, and those of a group, never): yes.
     pub pop_from_backoff: bool,
 }
 
@@ -111,7 +111,8 @@ pub struct SchedulingQueue {
     config: QueueConfig,
     active: Heap,
     backoff: Heap,
-    error_backoff: Heap,
+    /// Those that wait their backoff out however idle the scheduler is.
+    long_backoff: Heap,
     unschedulable: IndexMap<Uid, QueuedPod, FixedState>,
     /// Those by each plugin that keeps them; an empty name for those that none does. An event that a plugin
     /// does not ask for costs the pods that only it keeps nothing.
@@ -147,7 +148,7 @@ impl SchedulingQueue {
             config,
             active: Heap::default(),
             backoff: Heap::default(),
-            error_backoff: Heap::default(),
+            long_backoff: Heap::default(),
             unschedulable: IndexMap::default(),
             kept_by: BTreeMap::new(),
             leftovers: BTreeSet::new(),
@@ -172,7 +173,7 @@ impl SchedulingQueue {
     pub fn len(&self) -> QueueLength {
         QueueLength {
             active: self.active.len(),
-            backoff: self.backoff.len() + self.error_backoff.len(),
+            backoff: self.backoff.len() + self.long_backoff.len(),
             unschedulable: self.unschedulable.len(),
             gated: self.unschedulable.values().filter(|pod| pod.gated_by.is_some()).count(),
             in_flight: self.in_flight.len(),
@@ -186,7 +187,7 @@ impl SchedulingQueue {
 
     /// Whether the pod waits somewhere.
     pub fn contains(&self, uid: &str) -> bool {
-        [&self.active, &self.backoff, &self.error_backoff].iter().any(|heap| heap.get(uid).is_some())
+        [&self.active, &self.backoff, &self.long_backoff].iter().any(|heap| heap.get(uid).is_some())
             || self.unschedulable.contains_key(uid)
     }
 
@@ -215,14 +216,14 @@ impl SchedulingQueue {
     }
 
     /// Runs an operation on a backoff heap under its order.
-    fn with_backoff<T>(&mut self, errors: bool, run: impl FnOnce(&mut Heap, heap::Order<'_>) -> T) -> T {
-        let heap = if errors { &mut self.error_backoff } else { &mut self.backoff };
+    fn with_backoff<T>(&mut self, long: bool, run: impl FnOnce(&mut Heap, heap::Order<'_>) -> T) -> T {
+        let heap = if long { &mut self.long_backoff } else { &mut self.backoff };
         let mut heap = std::mem::take(heap);
         let result = run(&mut heap, &|a, b| {
             let ends = self.backoff_ends(a).cmp(&self.backoff_ends(b));
             ends.then_with(|| by_sort(&self.profiles, a, b))
         });
-        *(if errors { &mut self.error_backoff } else { &mut self.backoff }) = heap;
+        *(if long { &mut self.long_backoff } else { &mut self.backoff }) = heap;
         result
     }
 
@@ -257,7 +258,7 @@ impl SchedulingQueue {
         if pod.gated_by.is_some() {
             self.park(pod);
         } else if wake == Wake::AfterBackoff && self.backoff_ends(&pod) > now {
-            self.with_backoff(pod.errors > 0, |heap, order| heap.push(pod, order));
+            self.with_backoff(waits_it_out(&pod), |heap, order| heap.push(pod, order));
         } else {
             self.push_active(pod);
         }
@@ -433,11 +434,11 @@ impl SchedulingQueue {
 
     /// Something has changed in the cluster: wakes the pods that it may help, and only those.
     pub fn on_event(&mut self, event: &ClusterEvent, now: Instant) {
-        self.on_event_except(event, "", now);
+        self.on_event_except(event, &|_| false, now);
     }
 
-    /// As [`SchedulingQueue::on_event`], but for one pod: the event is its own doing.
-    pub fn on_event_except(&mut self, event: &ClusterEvent, except: &str, now: Instant) {
+    /// As [`SchedulingQueue::on_event`], but not for some pods: the event is their own doing.
+    pub fn on_event_except(&mut self, event: &ClusterEvent, except: &dyn Fn(&PodInfo) -> bool, now: Instant) {
         if !self.profiles.iter().any(|profile| profile.is_of_interest(event)) {
             return;
         }
@@ -446,9 +447,10 @@ impl SchedulingQueue {
             plugin.is_empty() || self.profiles.iter().any(|profile| profile.asks_for(plugin, event))
         };
         let kept = self.kept_by.iter().filter(|(plugin, _)| asks(plugin)).flat_map(|(_, kept)| kept);
-        let concerned: IndexSet<&Uid, FixedState> = kept.filter(|uid| ***uid != *except).collect();
+        let concerned: IndexSet<&Uid, FixedState> = kept.collect();
         let helped: Vec<(Uid, Wake)> = (concerned.into_iter())
             .filter_map(|uid| self.unschedulable.get_key_value(uid))
+            .filter(|(_, pod)| !except(&pod.info))
             .map(|(uid, pod)| (uid.clone(), self.wake(pod, event)))
             .filter(|(_, wake)| *wake != Wake::Skip)
             .collect();
@@ -485,14 +487,14 @@ impl SchedulingQueue {
 
     /// Moves what is due: ended backoffs, and pods that no event has helped for long.
     pub fn flush(&mut self, now: Instant) {
-        for errors in [false, true] {
-            let heap = if errors { &self.error_backoff } else { &self.backoff };
+        for long in [false, true] {
+            let heap = if long { &self.long_backoff } else { &self.backoff };
             let mut due = heap.peek().is_some_and(|pod| self.backoff_ends(pod) <= now);
             while due {
-                if let Some(pod) = self.with_backoff(errors, |heap, order| heap.pop(order)) {
+                if let Some(pod) = self.with_backoff(long, |heap, order| heap.pop(order)) {
                     self.enqueue(pod, Wake::Immediately, now);
                 }
-                let heap = if errors { &self.error_backoff } else { &self.backoff };
+                let heap = if long { &self.long_backoff } else { &self.backoff };
                 due = heap.peek().is_some_and(|pod| self.backoff_ends(pod) <= now);
             }
         }
@@ -513,10 +515,16 @@ impl SchedulingQueue {
 
     /// When the queue has something to move, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let backoffs = [&self.backoff, &self.error_backoff];
+        let backoffs = [&self.backoff, &self.long_backoff];
         let ends = backoffs.into_iter().filter_map(|heap| heap.peek()).map(|pod| self.backoff_ends(pod));
         ends.chain(self.leftovers.first().map(|(due, _)| *due)).min()
     }
+}
+
+/// Whether a pod's backoff is not cut short: after an error, and for pods of a group, since what a gang gives
+/// back may wake another that does not fit either, and so on for ever.
+fn waits_it_out(pod: &QueuedPod) -> bool {
+    pod.errors > 0 || pod.info.spec().is_some_and(|spec| spec.scheduling_group.is_some())
 }
 
 /// The plugins that keep a parked pod; an empty name if none does.

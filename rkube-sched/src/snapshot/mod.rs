@@ -48,6 +48,7 @@ pub use images::{Image, Images};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
 pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
+pub(crate) use pod::{scheduling_group, uid_of};
 pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, MOST, Requests, is_extended, is_scalar};
 pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub(crate) use tally::{Count, Sums};

@@ -39,7 +39,8 @@ pub struct PodInfo {
     content: u64,
 }
 
-fn uid_of(pod: &Pod) -> Uid {
+/// A pod's UID.
+pub(crate) fn uid_of(pod: &Pod) -> Uid {
     let meta = &pod.metadata;
     match meta.uid.as_deref() {
         Some(uid) => uid.into(),
@@ -98,10 +99,21 @@ impl PodInfo {
         self.spec().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or(DEFAULT_SCHEDULER)
     }
 
+    /// The group with which it is scheduled.
+    pub fn scheduling_group(&self) -> Option<ObjectKey> {
+        scheduling_group(&self.pod)
+    }
+
     /// The node on which room is held for it.
     pub fn nominated_node(&self) -> Option<&str> {
         nominated_node(&self.pod)
     }
+}
+
+/// The key of the pod group with which a pod is scheduled.
+pub(crate) fn scheduling_group(pod: &Pod) -> Option<ObjectKey> {
+    let name = pod.spec.as_ref()?.scheduling_group.as_ref()?.pod_group_name.clone()?;
+    Some(ObjectKey { namespace: pod.metadata.namespace.clone().unwrap_or_default(), name })
 }
 
 /// A pod that has a node. Not the whole object: a million of them must fit into memory.

@@ -4,6 +4,7 @@
 
 mod binding;
 mod faults;
+mod gangs;
 mod panics;
 mod plugins;
 mod preemption;

@@ -276,3 +276,42 @@ fn leases_and_classes_and_namespaces() {
         &["metadata.namespace: Required value"],
     );
 }
+
+#[test]
+fn groups_of_pods() {
+    let group = |spec: Value| json!({"metadata": meta("g"), "spec": spec});
+    let gang = json!({"gang": {"minCount": 2}});
+    check("PodGroup", group(json!({"schedulingPolicy": gang})), &[]);
+    check("PodGroup", group(json!({"schedulingPolicy": {"basic": {}}})), &[]);
+    check(
+        "PodGroup",
+        group(
+            json!({"schedulingPolicy": {"basic": {}, "gang": {"minCount": 0}}, "preemptionPolicy": "Never"}),
+        ),
+        &[
+            "spec.schedulingPolicy: Invalid value: {\"basic\":{},\"gang\":{\"minCount\":0}}: must specify exactly one of: `basic`, `gang`",
+            "spec.schedulingPolicy.gang.minCount: Invalid value: 0: must be greater than or equal to 1",
+            "spec.preemptionPolicy: Forbidden: the feature of this field is not enabled",
+        ],
+    );
+    let old = group(json!({"schedulingPolicy": gang, "priorityClassName": "a"}));
+    let larger = group(json!({"schedulingPolicy": {"gang": {"minCount": 3}}, "priorityClassName": "a"}));
+    assert!(update("PodGroup", larger, old.clone()).1.is_empty());
+    let other = group(json!({"schedulingPolicy": {"basic": {}}, "priorityClassName": "a"}));
+    let errors = update("PodGroup", other, old).1;
+    assert!(errors.len() == 1 && errors[0].starts_with("spec.schedulingPolicy: Invalid value"), "{errors:?}");
+    let template = json!({"name": "t", "schedulingPolicy": gang});
+    let workload =
+        |templates: Value| json!({"metadata": meta("w"), "spec": {"podGroupTemplates": templates}});
+    check("Workload", workload(json!([template])), &[]);
+    check(
+        "Workload",
+        workload(json!([template, template])),
+        &["spec.podGroupTemplates[1].name: Duplicate value: \"t\""],
+    );
+    check(
+        "Workload",
+        workload(json!([])),
+        &["spec.podGroupTemplates: Required value: must have at least one item"],
+    );
+}

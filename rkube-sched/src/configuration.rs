@@ -32,7 +32,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::SignedDuration;
 use rkube_api::{
+    client::leader::LeaderConfig,
     codec::yaml,
     context::LONGEST_WAIT,
     meta::validation::{ErrorList, FieldError, FieldPath},
@@ -162,6 +164,67 @@ impl Default for LeaderElection {
             resource_namespace: "kube-system".into(),
         }
     }
+}
+
+impl LeaderElection {
+    /// The durations, each with the name of its field.
+    fn durations(&self) -> [(&'static str, &str); 3] {
+        [
+            ("leaseDuration", &self.lease_duration),
+            ("renewDeadline", &self.renew_deadline),
+            ("retryPeriod", &self.retry_period),
+        ]
+    }
+
+    fn validate(&self) -> ErrorList {
+        let mut errors = ErrorList::default();
+        let path = FieldPath::new("leaderElection");
+        if self.resource_lock != "leases" {
+            let text = "resourceLock value must be \"leases\"";
+            errors.push(FieldError::invalid(&path.child("resourceLock"), &self.resource_lock, text));
+        }
+        for (name, value) in
+            [("resourceName", &self.resource_name), ("resourceNamespace", &self.resource_namespace)]
+        {
+            if value.is_empty() {
+                errors.push(FieldError::required(&path.child(name), ""));
+            }
+        }
+        for (name, value) in self.durations() {
+            if duration(value).is_none_or(|duration| duration.is_zero()) {
+                let text = "must be a duration greater than zero, such as 15s";
+                errors.push(FieldError::invalid(&path.child(name), value, text));
+            }
+        }
+        errors
+    }
+
+    /// What a [`LeaderElector`](rkube_api::client::leader::LeaderElector) needs to take part as `identity`.
+    ///
+    /// ```
+    /// let election = rkube_sched::Configuration::default().leader_election.config("host-1")?;
+    /// assert_eq!((&*election.namespace, &*election.name), ("kube-system", "kube-scheduler"));
+    /// assert_eq!(election.lease_duration.as_secs(), 15);
+    /// # Ok::<(), rkube_sched::ConfigurationError>(())
+    /// ```
+    pub fn config(&self, identity: impl Into<String>) -> Result<LeaderConfig, ConfigurationError> {
+        self.validate().into_result().map_err(ConfigurationError::Invalid)?;
+        let [lease_duration, renew_deadline, retry_period] =
+            self.durations().map(|(_, value)| duration(value).unwrap_or_default());
+        Ok(LeaderConfig {
+            lease_duration,
+            renew_deadline,
+            retry_period,
+            ..LeaderConfig::new(&*self.resource_namespace, &*self.resource_name, identity)
+        })
+    }
+}
+
+/// Reads a duration as Go writes it: `1m30s`, `500ms`.
+fn duration(text: &str) -> Option<Duration> {
+    // ISO's form is none of Go's.
+    let duration = text.parse::<SignedDuration>().ok().filter(|_| !text.contains(['P', 'p', ' ', ',']))?;
+    Duration::try_from(duration).ok()
 }
 
 /// A profile of the file.
@@ -336,11 +399,8 @@ impl Configuration {
             let path = FieldPath::new("extenders");
             errors.push(FieldError::forbidden(&path, "extenders are not supported"));
         }
-        let election = &self.leader_election;
-        if election.leader_elect && election.resource_lock != "leases" {
-            let path = FieldPath::new("leaderElection");
-            let text = "resourceLock value must be \"leases\"";
-            errors.push(FieldError::invalid(&path.child("resourceLock"), &election.resource_lock, text));
+        if self.leader_election.leader_elect {
+            errors.extend(self.leader_election.validate());
         }
         self.validate_profiles(&mut errors);
         errors
@@ -447,6 +507,36 @@ profiles:
         let profiles = Profiles::build(&config.profiles, &config.plugins, &Handle::default()).unwrap();
         let silent = profiles.named("no-scoring-scheduler").unwrap();
         assert!(silent.score.is_empty() && silent.pre_score.is_empty() && !silent.filter.is_empty());
+    }
+
+    #[test]
+    fn the_election_is_that_of_the_file() {
+        let text = "leaderElection: {leaseDuration: 1m30s, renewDeadline: 2.5s, retryPeriod: 500ms, resourceName: mine}";
+        let election = read(text).unwrap().leader_election.config("me").unwrap();
+        let expected = LeaderConfig {
+            lease_duration: Duration::from_secs(90),
+            renew_deadline: Duration::from_millis(2500),
+            retry_period: Duration::from_millis(500),
+            ..LeaderConfig::new("kube-system", "mine", "me")
+        };
+        assert_eq!(election, expected);
+        for (wrong, field) in [
+            ("leaseDuration: soon", "leaseDuration"),
+            ("retryPeriod: 0s", "retryPeriod"),
+            ("renewDeadline: -1s", "renewDeadline"),
+            ("renewDeadline: PT1S", "renewDeadline"),
+            ("resourceLock: endpoints", "resourceLock"),
+            ("resourceName: ''", "resourceName"),
+        ] {
+            let ConfigurationError::Invalid(errors) =
+                read(&format!("leaderElection: {{{wrong}}}")).unwrap_err()
+            else {
+                panic!("{wrong}")
+            };
+            assert_eq!(errors.iter().next().unwrap().field, format!("leaderElection.{field}"));
+            // Who elects nobody may leave it as it is.
+            assert!(read(&format!("leaderElection: {{leaderElect: false, {wrong}}}")).is_ok());
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod framework;
 pub mod matching;
 pub mod plugins;
 pub mod queue;
+pub mod simulator;
 pub mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -45,3 +46,4 @@ pub mod testing;
 pub use allocation::ResourceSpec;
 pub use configuration::{Configuration, ConfigurationError, LeaderElection, ProfileFile};
 pub use driver::{Config, Scheduler};
+pub use simulator::Simulator;

@@ -28,14 +28,34 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, DecodeError> {
 
 /// Reads one document of any kind, with the messages for duplicate keys.
 pub fn parse_value(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    read(super::text(bytes)?)
+    read(super::text(bytes)?, options())
+}
+
+/// As [`parse_value`], for a file of the user's own, which may be as large as memory: how deep it nests and what
+/// its aliases grow to is bounded all the same.
+///
+/// ```
+/// let large = format!("a: {}", "x".repeat(rkube_api::codec::MAX_BYTES));
+/// assert!(rkube_api::codec::yaml::parse_value(large.as_bytes()).is_err());
+/// assert!(rkube_api::codec::yaml::parse_large(&large).is_ok());
+/// ```
+pub fn parse_large(text: &str) -> Result<(Value, Vec<String>), DecodeError> {
+    let mut options = options();
+    if let Some(budget) = &mut options.budget {
+        // Each takes a byte of the text at least; what aliases repeat is counted apart.
+        budget.max_nodes = budget.max_nodes.max(text.len());
+        budget.max_events = budget.max_events.max(text.len().saturating_mul(2));
+        budget.max_total_scalar_bytes = budget.max_total_scalar_bytes.max(text.len());
+        budget.max_total_comment_bytes = budget.max_total_comment_bytes.max(text.len());
+    }
+    read(text, options)
 }
 
 /// Reads all documents of a file; empty ones are passed over.
 pub fn parse_all(bytes: &[u8]) -> Result<Vec<Parsed>, DecodeError> {
     let mut all = Vec::new();
     for document in split_documents(super::text(bytes)?) {
-        let (value, duplicates) = read(document)?;
+        let (value, duplicates) = read(document, options())?;
         if !value.is_null() {
             all.push(super::object(value, duplicates)?);
         }
@@ -83,12 +103,12 @@ fn options() -> Options {
     options
 }
 
-fn read(text: &str) -> Result<(Value, Vec<String>), DecodeError> {
+fn read(text: &str, options: Options) -> Result<(Value, Vec<String>), DecodeError> {
     if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
         return Ok((Value::Null, Vec::new()));
     }
     let duplicates = RefCell::new(Vec::new());
-    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options(), |deserializer| {
+    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         Reader::new(&duplicates).deserialize(deserializer)
     })
     .map_err(|error| refusal(&error))?;

@@ -27,6 +27,7 @@
 mod candidates;
 mod classes;
 mod diagnosis;
+mod explain;
 mod what_if;
 
 use std::collections::BTreeSet;
@@ -45,6 +46,7 @@ use crate::{
 pub use candidates::Candidates;
 pub use classes::Classes;
 pub use diagnosis::{Diagnosis, NO_NODES};
+pub use explain::{Explained, PluginScore, Scored};
 pub use what_if::{Trial, WhatIf};
 
 /// Everything a decision depends on beside the pod and its profile.
@@ -135,6 +137,25 @@ impl<'p> Prepared<'p> {
             told.unwrap_or_else(|status| status).from_plugin(name)
         };
         self.extensions.iter().map(&mut tell).find(|status| !status.is_success()).unwrap_or_default()
+    }
+}
+
+/// Hears what each plugin says of the nodes, in their order.
+trait Scorebook {
+    /// Before it is normalized.
+    fn raw(&mut self, _scores: &[i64]) {}
+    /// And after.
+    fn normalized(&mut self, weighted: &Weighted, scores: &[i64]);
+}
+
+/// The total of each node.
+struct Totals<'a>(&'a mut [i64]);
+
+impl Scorebook for Totals<'_> {
+    fn normalized(&mut self, weighted: &Weighted, scores: &[i64]) {
+        for (sum, score) in self.0.iter_mut().zip(scores) {
+            *sum = sum.saturating_add(score.saturating_mul(weighted.weight));
+        }
     }
 }
 
@@ -325,24 +346,9 @@ impl<'a> Engine<'a> {
         state: &mut CycleState,
         nodes: &[NodeId],
     ) -> Result<Vec<i64>, Status> {
-        let mut total = vec![0_i64; nodes.len()];
-        if nodes.len() < 2 {
-            return Ok(total);
-        }
-        let set = NodeSet::new(self.snapshot, nodes);
-        let mut skipped = Vec::new();
-        for plugin in &profile.pre_score {
-            let status = contained(plugin.name(), "PreScore", || plugin.pre_score(state, pod, set))?;
-            if status.is_skip() {
-                skipped.push(plugin.name());
-            } else if !status.is_success() {
-                return Err(status.from_plugin(plugin.name()));
-            }
-        }
-        for weighted in profile.score.iter().filter(|score| !skipped.contains(&score.plugin.name())) {
-            self.add_score(weighted, pod, state, set, &mut total)?;
-        }
-        Ok(total)
+        let mut totals = vec![0; nodes.len()];
+        self.score_into(pod, profile, state, nodes, &mut Totals(&mut totals))?;
+        Ok(totals)
     }
 
     /// Adds what one plugin says to the totals.
@@ -354,26 +360,71 @@ impl<'a> Engine<'a> {
         nodes: NodeSet<'_>,
         total: &mut [i64],
     ) -> Result<(), Status> {
+        let mut scores = vec![0; total.len()];
+        self.score_by(weighted, pod, state, nodes, &mut scores, &mut Totals(total))
+    }
+
+    /// Tells what each plugin says of each node; nothing of a node that is the only one.
+    fn score_into(
+        &self,
+        pod: &PodInfo,
+        profile: &Profile,
+        state: &mut CycleState,
+        nodes: &[NodeId],
+        book: &mut impl Scorebook,
+    ) -> Result<(), Status> {
+        if nodes.len() < 2 {
+            return Ok(());
+        }
+        let set = NodeSet::new(self.snapshot, nodes);
+        let mut skipped = Vec::new();
+        for plugin in &profile.pre_score {
+            let status = contained(plugin.name(), "PreScore", || plugin.pre_score(state, pod, set))?;
+            if status.is_skip() {
+                skipped.push(plugin.name());
+            } else if !status.is_success() {
+                return Err(status.from_plugin(plugin.name()));
+            }
+        }
+        let mut scores = vec![0; nodes.len()];
+        for weighted in profile.score.iter().filter(|score| !skipped.contains(&score.plugin.name())) {
+            scores.fill(0);
+            self.score_by(weighted, pod, state, set, &mut scores, book)?;
+        }
+        Ok(())
+    }
+
+    /// Tells what one plugin says.
+    fn score_by(
+        &self,
+        weighted: &Weighted,
+        pod: &PodInfo,
+        state: &CycleState,
+        nodes: NodeSet<'_>,
+        scores: &mut [i64],
+        book: &mut impl Scorebook,
+    ) -> Result<(), Status> {
         let plugin = &*weighted.plugin;
-        let mut scores = vec![0_i64; total.len()];
         let status = contained(plugin.name(), "Score", || {
-            let status = plugin.score_all(state, pod, nodes, &mut scores);
-            if status.is_success() { plugin.normalize(state, pod, &mut scores) } else { status }
+            let status = plugin.score_all(state, pod, nodes, scores);
+            if !status.is_success() {
+                return status;
+            }
+            book.raw(scores);
+            plugin.normalize(state, pod, scores)
         })?;
         if !status.is_success() {
             return Err(status.from_plugin(plugin.name()));
         }
-        for (sum, score) in total.iter_mut().zip(&scores) {
-            if !(0..=MAX_NODE_SCORE).contains(score) {
-                let text = format!(
-                    "plugin {:?} returns an invalid score {score}, it should in the range of [0, 100] \
-                     after normalizing",
-                    plugin.name()
-                );
-                return Err(Status::error(text).from_plugin(plugin.name()));
-            }
-            *sum = sum.saturating_add(score.saturating_mul(weighted.weight));
+        if let Some(score) = scores.iter().find(|score| !(0..=MAX_NODE_SCORE).contains(*score)) {
+            let text = format!(
+                "plugin {:?} returns an invalid score {score}, it should in the range of [0, 100] \
+                 after normalizing",
+                plugin.name()
+            );
+            return Err(Status::error(text).from_plugin(plugin.name()));
         }
+        book.normalized(weighted, scores);
         Ok(())
     }
 

@@ -90,6 +90,22 @@ pub struct QueuedPod {
 }
 
 impl QueuedPod {
+    /// A pod that has just come, as the `sequence`th.
+    pub(crate) fn new(info: Arc<PodInfo>, now: Instant, sequence: u64) -> Self {
+        Self {
+            info,
+            timestamp: now,
+            added: now,
+            attempts: 0,
+            unschedulable_plugins: BTreeSet::new(),
+            pending_plugins: BTreeSet::new(),
+            gated_by: None,
+            sequence,
+            refusals: 0,
+            errors: 0,
+        }
+    }
+
     fn rejected_by(&self) -> impl Iterator<Item = &'static str> {
         let plugins = self.unschedulable_plugins.iter().chain(&self.pending_plugins).copied();
         plugins.chain(self.gated_by)
@@ -233,19 +249,7 @@ impl SchedulingQueue {
             self.nominator.nominate(info.clone(), node);
         }
         self.sequence += 1;
-        let pod = QueuedPod {
-            info,
-            timestamp: now,
-            added: now,
-            attempts: 0,
-            unschedulable_plugins: BTreeSet::new(),
-            pending_plugins: BTreeSet::new(),
-            gated_by: None,
-            sequence: self.sequence,
-            refusals: 0,
-            errors: 0,
-        };
-        self.enqueue(pod, Wake::Immediately, now);
+        self.enqueue(QueuedPod::new(info, now, self.sequence), Wake::Immediately, now);
     }
 
     /// Puts a pod where it belongs; PreEnqueue may keep it out of both queues.
@@ -535,7 +539,7 @@ fn keepers(pod: &QueuedPod) -> impl Iterator<Item = &'static str> {
 }
 
 /// The profile's order, then that of arrival.
-fn by_sort(profiles: &Profiles, a: &QueuedPod, b: &QueuedPod) -> Ordering {
+pub(crate) fn by_sort(profiles: &Profiles, a: &QueuedPod, b: &QueuedPod) -> Ordering {
     profiles.sort(a, b).then(a.sequence.cmp(&b.sequence))
 }
 

@@ -116,4 +116,4 @@ pub fn totals(cluster: &Cluster, pod: &Pod) -> BTreeMap<String, i64> {
     totals
 }
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// What one pod is made of: a choice a feature.
-type Choices = [u8; 14];
+pub(crate) type Choices = [u8; 14];
 
 fn pick<T: Clone>(from: &[T], choice: u8) -> T {
     from[usize::from(choice) % from.len()].clone()
 }
 
-fn app(choice: u8) -> Value {
+pub(crate) fn app(choice: u8) -> Value {
     json!({"matchLabels": {"app": pick(&["a", "b", "c"], choice)}})
 }
 
@@ -58,7 +58,7 @@ fn spread(choice: u8, other: u8) -> Option<Value> {
     choice.is_multiple_of(3).then_some(constraint)
 }
 
-fn pod(name: &str, choices: Choices) -> Pod {
+pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
     let [space, label, priority, cpu, port, selector, toleration, image, near, far, likes, one, two, policy] =
         choices;
     let list = |items: [Option<Value>; 2]| items.into_iter().flatten().collect::<Vec<_>>();
@@ -103,7 +103,7 @@ fn pod(name: &str, choices: Choices) -> Pod {
     serde_json::from_value(value).unwrap()
 }
 
-fn node(number: u8, choices: [u8; 5]) -> Node {
+pub(crate) fn node(number: u8, choices: [u8; 5]) -> Node {
     let [zone, cpu, taint, image, pods] = choices;
     let name = format!("n{number}");
     let mut labels = json!({"kubernetes.io/hostname": name});

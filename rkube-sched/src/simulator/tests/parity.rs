@@ -15,7 +15,7 @@ use crate::{
     snapshot::{PlacedPod, Snapshot},
     testing::reference::{
         Cluster, best_sacrifices,
-        tests::{Choices, app, node as some_node, pod as some_pod},
+        tests::{Choices, NodeChoices, app, node as some_node, pod as some_pod},
         totals,
     },
 };
@@ -46,7 +46,7 @@ fn placed(simulator: &Simulator) -> Vec<Pod> {
 }
 
 /// Nodes, others, and pods that some of the nodes have already.
-fn begun(nodes: &[[u8; 5]], there: &[(u8, Choices)], allowed: u8, seed: u64) -> (Simulator, Manifest) {
+fn begun(nodes: &[NodeChoices], there: &[(u8, Choices)], allowed: u8, seed: u64) -> (Simulator, Manifest) {
     let mut objects = others(allowed);
     let nodes = nodes.iter().enumerate().map(|(number, choices)| some_node(number as u8, *choices));
     let nodes: Vec<Node> = nodes.collect();
@@ -197,7 +197,7 @@ fn uid(pod: &Pod) -> String {
 proptest! {
     #[test]
     fn a_choice_is_among_the_best_of_the_reference_engine(
-        nodes in prop::collection::vec(any::<[u8; 5]>(), 1..6),
+        nodes in prop::collection::vec(any::<NodeChoices>(), 1..6),
         there in prop::collection::vec((any::<u8>(), any::<Choices>()), 0..6),
         pods in prop::collection::vec(any::<Choices>(), 1..8),
         allowed in any::<u8>(),
@@ -211,7 +211,7 @@ proptest! {
 
     #[test]
     fn a_drain_comes_to_what_the_engine_does_step_by_step(
-        nodes in prop::collection::vec(any::<[u8; 5]>(), 2..6),
+        nodes in prop::collection::vec(any::<NodeChoices>(), 2..6),
         there in prop::collection::vec((any::<u8>(), any::<Choices>()), 1..12),
         seed in any::<u64>(),
     ) {

@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// What one pod is made of: a choice a feature.
-pub(crate) type Choices = [u8; 14];
+pub(crate) type Choices = [u8; 19];
+/// What one node is made of.
+pub(crate) type NodeChoices = [u8; 7];
 
 fn pick<T: Clone>(from: &[T], choice: u8) -> T {
     from[usize::from(choice) % from.len()].clone()
@@ -33,10 +35,13 @@ pub(crate) fn app(choice: u8) -> Value {
 fn term(choice: u8) -> Option<Value> {
     let key = pick(&["zone", "kubernetes.io/hostname", "zone"], choice / 4);
     let mut term = json!({"topologyKey": key, "labelSelector": app(choice / 12)});
-    match choice / 36 % 4 {
+    match choice / 36 {
         1 => term["namespaces"] = json!(["other"]),
         2 => term["namespaceSelector"] = json!({"matchLabels": {"team": "x"}}),
         3 => term["matchLabelKeys"] = json!(["version"]),
+        4 => term["mismatchLabelKeys"] = json!(["version"]),
+        5 => term["labelSelector"] = json!({}),
+        6 => (term["namespaces"], term["namespaceSelector"]) = (json!(["default"]), json!({})),
         _ => {}
     }
     choice.is_multiple_of(4).then_some(term)
@@ -58,27 +63,107 @@ fn spread(choice: u8, other: u8) -> Option<Value> {
     choice.is_multiple_of(3).then_some(constraint)
 }
 
+/// What a pod asks of the node itself; none for half of the choices.
+fn required_node(choice: u8) -> Option<Value> {
+    let expression = match choice % 14 {
+        0 => json!({"key": "zone", "operator": "In", "values": ["z0", "z1"]}),
+        1 => json!({"key": "zone", "operator": "NotIn", "values": ["z1"]}),
+        2 => json!({"key": "zone", "operator": "Exists"}),
+        3 => json!({"key": "zone", "operator": "DoesNotExist"}),
+        4 => json!({"key": "rank", "operator": "Gt", "values": ["2"]}),
+        5 => json!({"key": "rank", "operator": "Lt", "values": ["4"]}),
+        6 => {
+            let here = json!({"key": "metadata.name", "operator": "In", "values": ["n1"]});
+            return Some(json!({"nodeSelectorTerms": [
+                {"matchFields": [here]}, {"matchExpressions": [{"key": "rank", "operator": "In", "values": ["3"]}]}
+            ]}));
+        }
+        _ => return None,
+    };
+    Some(json!({"nodeSelectorTerms": [{"matchExpressions": [expression]}, {}]}))
+}
+
+/// What runs beside the one container, and how the pod treats others.
+fn shape(spec: &mut Value, choice: u8) {
+    let container =
+        |cpu: &str| json!({"name": "d", "resources": {"requests": {"cpu": cpu, "memory": "1Gi"}}});
+    match choice % 12 {
+        0 => spec["initContainers"] = json!([container("3")]),
+        1 => {
+            let mut sidecar = container("1");
+            sidecar["restartPolicy"] = json!("Always");
+            spec["initContainers"] = json!([sidecar, container("2")]);
+        }
+        2 => spec["overhead"] = json!({"cpu": "500m", "memory": "64Mi"}),
+        3 => spec["containers"] = json!([spec["containers"][0], container("1")]),
+        4 => spec["preemptionPolicy"] = json!("Never"),
+        _ => {}
+    }
+}
+
+fn tolerations(choice: u8) -> Value {
+    let lists = [
+        json!([]),
+        json!([{"key": "k", "operator": "Exists"}]),
+        json!([]),
+        json!([{"key": "l", "value": "v", "effect": "NoExecute"}, {"key": "k", "operator": "Exists"}]),
+        json!([{"operator": "Exists"}]),
+        json!([{"key": "l", "value": "other"}]),
+        json!([{"key": "k", "operator": "Exists", "effect": "PreferNoSchedule"}]),
+    ];
+    pick(&lists, choice)
+}
+
 pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
-    let [space, label, priority, cpu, port, selector, toleration, image, near, far, likes, one, two, policy] =
-        choices;
+    let [
+        space,
+        label,
+        priority,
+        cpu,
+        port,
+        selector,
+        toleration,
+        image,
+        near,
+        far,
+        likes,
+        one,
+        two,
+        policy,
+        rest @ ..,
+    ] = choices;
+    let [memory, second, place, kind, gadget] = rest;
     let list = |items: [Option<Value>; 2]| items.into_iter().flatten().collect::<Vec<_>>();
     let weighted = |term: Value| json!({"weight": 1 + likes % 3, "podAffinityTerm": term});
     let mut container = json!({"name": "c", "resources": {"requests": {"cpu": (cpu % 4).to_string()}}});
     container["image"] = json!(pick(&["i", "j:1", "k"], image));
+    if memory % 3 == 0 {
+        container["resources"]["requests"]["memory"] = json!(pick(&["1Gi", "3Gi"], memory / 3));
+    }
+    if gadget % 6 == 0 {
+        container["resources"]["requests"]["example.com/gpu"] = json!("1");
+    }
     if port % 4 == 0 {
-        container["ports"] = json!([{"containerPort": 1, "hostPort": 80 + port / 4 % 2}]);
+        let mut taken = json!({"containerPort": 1, "hostPort": 80 + port / 4 % 2});
+        match port / 8 % 4 {
+            0 => taken["protocol"] = json!("UDP"),
+            1 => taken["hostIP"] = json!("127.0.0.1"),
+            2 => taken["hostIP"] = json!("0.0.0.0"),
+            _ => {}
+        }
+        container["ports"] = json!([taken]);
     }
     let mut spec = json!({
         "priority": pick(&[0, 5, 10], priority), "containers": [container],
-        "tolerations": pick(&[json!([]), json!([{"key": "k", "operator": "Exists"}]), json!([])], toleration),
+        "tolerations": tolerations(toleration),
         "topologySpreadConstraints": list([spread(one, policy), spread(two, policy / 12)]),
         "affinity": {
             "podAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": list([term(near), None]),
+                "requiredDuringSchedulingIgnoredDuringExecution": list([term(near), term(second)]),
                 "preferredDuringSchedulingIgnoredDuringExecution": list([term(likes).map(weighted), None])
             },
             "podAntiAffinity": {
-                "requiredDuringSchedulingIgnoredDuringExecution": list([term(far), None]),
+                "requiredDuringSchedulingIgnoredDuringExecution": list([term(far), term(second / 2)]),
                 "preferredDuringSchedulingIgnoredDuringExecution": list([term(likes / 2).map(weighted), None])
             }
         }
@@ -93,6 +178,10 @@ pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
         }
         _ => {}
     }
+    if let Some(required) = required_node(place) {
+        spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = required;
+    }
+    shape(&mut spec, kind);
     let value = json!({
         "metadata": {
             "name": name, "namespace": pick(&["default", "default", "other"], space), "uid": format!("uid-{name}"),
@@ -103,21 +192,22 @@ pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
     serde_json::from_value(value).unwrap()
 }
 
-pub(crate) fn node(number: u8, choices: [u8; 5]) -> Node {
-    let [zone, cpu, taint, image, pods] = choices;
+pub(crate) fn node(number: u8, choices: NodeChoices) -> Node {
+    let [zone, cpu, taint, image, pods, other, more] = choices;
     let name = format!("n{number}");
-    let mut labels = json!({"kubernetes.io/hostname": name});
+    let mut labels = json!({"kubernetes.io/hostname": name, "rank": number.to_string()});
     if zone % 5 == 4 {
         labels = json!({});
     } else if zone % 5 < 3 {
         labels["zone"] = json!(format!("z{}", zone % 5));
     }
     let effect = pick(&["", "", "", "NoSchedule", "PreferNoSchedule"], taint);
-    let taints: Vec<Value> = [effect]
-        .iter()
-        .filter(|effect| !effect.is_empty())
-        .map(|effect| json!({"key": "k", "effect": effect}))
-        .collect();
+    let second = pick(&["", "", "", "", "NoExecute", "PreferNoSchedule"], other);
+    let taints: Vec<Value> =
+        [json!({"key": "k", "effect": effect}), json!({"key": "l", "value": "v", "effect": second})]
+            .into_iter()
+            .filter(|taint| taint["effect"] != "")
+            .collect();
     // An image is as large on one node as on another.
     let (image, size) = pick(&[("i:latest", 9_i64 << 28), ("j:1", 3 << 28)], image);
     let image = json!({"names": [image], "sizeBytes": size});
@@ -125,7 +215,10 @@ pub(crate) fn node(number: u8, choices: [u8; 5]) -> Node {
         "metadata": {"name": name, "labels": labels},
         "spec": {"taints": taints, "unschedulable": taint / 5 % 9 == 8},
         "status": {
-            "allocatable": {"cpu": (cpu % 7).to_string(), "memory": "4Gi", "pods": (1 + pods % 5).to_string()},
+            "allocatable": {
+                "cpu": (cpu % 7).to_string(), "memory": pick(&["4Gi", "4Gi", "2Gi"], more),
+                "pods": (1 + pods % 5).to_string(), "example.com/gpu": (more / 3 % 3).to_string()
+            },
             "images": [image]
         }
     });
@@ -134,7 +227,7 @@ pub(crate) fn node(number: u8, choices: [u8; 5]) -> Node {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Node(u8, [u8; 5]),
+    Node(u8, NodeChoices),
     NodeGone(u8),
     PodGone(u8),
     Terminate(u8),
@@ -145,7 +238,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        3 => (0..7u8, any::<[u8; 5]>()).prop_map(|(number, choices)| Step::Node(number, choices)),
+        3 => (0..7u8, any::<NodeChoices>()).prop_map(|(number, choices)| Step::Node(number, choices)),
         1 => (0..7u8).prop_map(Step::NodeGone),
         1 => any::<u8>().prop_map(Step::PodGone),
         1 => any::<u8>().prop_map(Step::Terminate),
@@ -164,24 +257,34 @@ struct World {
 }
 
 impl World {
-    fn new(nodes: Vec<[u8; 5]>, allowed: u8) -> Self {
+    fn new(nodes: Vec<NodeChoices>, allowed: u8) -> Self {
         let space = |name: &str, team: &str| -> Namespace {
             serde_json::from_value(json!({"metadata": {"name": name, "labels": {"team": team}}})).unwrap()
         };
-        let budget: PodDisruptionBudget = serde_json::from_value(json!({
-            "metadata": {"name": "b", "namespace": "default"}, "spec": {"selector": app(0)},
-            "status": {"disruptionsAllowed": allowed % 3}
-        }))
-        .unwrap();
+        let budget = |name: &str, space: &str, selector: Value, allowed: u8| -> PodDisruptionBudget {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": space}, "spec": {"selector": selector},
+                "status": {"disruptionsAllowed": allowed % 3}
+            }))
+            .unwrap()
+        };
+        let versions = json!({"matchLabels": {"version": "1"}});
+        let budgets = vec![
+            budget("b", "default", app(0), allowed),
+            budget("c", "default", versions, allowed / 3),
+            budget("d", "other", app(1), allowed / 9),
+        ];
         let namespaces = vec![space("default", "y"), space("other", "x")];
         let handle = Handle::default();
         for space in &namespaces {
             handle.listers.get().insert(Arc::new(space.clone()));
         }
-        handle.listers.get().insert(Arc::new(budget.clone()));
+        for budget in &budgets {
+            handle.listers.get().insert(Arc::new(budget.clone()));
+        }
         let profiles =
             Profiles::build(&[ProfileConfig::standard()], &crate::plugins::all(), &handle).unwrap();
-        let cluster = Cluster { namespaces, budgets: vec![budget], ..Cluster::default() };
+        let cluster = Cluster { namespaces, budgets, ..Cluster::default() };
         let mut world =
             Self { cluster, snapshot: Snapshot::default(), profiles, classes: Classes::default() };
         for (number, choices) in nodes.into_iter().enumerate() {
@@ -285,7 +388,8 @@ impl World {
     }
 
     fn check_victims(&self, pod: &Pod, unfit: &Unfit) -> Result<Vec<String>, TestCaseError> {
-        let best = best_sacrifices(&self.cluster, pod);
+        let never = pod.spec.as_ref().unwrap().preemption_policy.as_deref() == Some("Never");
+        let best = if never { Vec::new() } else { best_sacrifices(&self.cluster, pod) };
         let uids: Vec<String> = unfit.plan.victims.iter().map(|victim| victim.uid.clone()).collect();
         let Nomination::Node(node) = &unfit.plan.nomination else {
             prop_assert!(best.is_empty(), "{:?}", best);
@@ -302,7 +406,7 @@ impl World {
 proptest! {
     #[test]
     fn the_engine_decides_as_the_reference_does(
-        nodes in prop::collection::vec(any::<[u8; 5]>(), 1..7),
+        nodes in prop::collection::vec(any::<NodeChoices>(), 1..7),
         kinds in any::<[Choices; 4]>(),
         allowed in any::<u8>(),
         steps in steps(),

@@ -85,17 +85,18 @@ impl Watchman {
         };
         let own = {
             let placed = self.placed.lock();
-            let own = |pod: &Pod| {
+            let own = |pod: &Arc<Pod>| {
                 let by = pod.metadata.uid.as_ref().and_then(|uid| placed.get(uid));
                 by == Some(&who) && !is_terminal(pod) && pod.metadata.uid.as_ref() != Some(&uid)
             };
-            pods.into_iter().filter(own).collect()
+            owned(pods.into_iter().filter(own).collect())
         };
+        let (nodes, namespaces) = (owned(nodes), owned(namespaces));
         let mut cluster = Cluster { nodes, pods: own, namespaces, ..Cluster::default() };
         let target = binding.target.name.clone().unwrap_or_default();
         let waited = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("permit"));
         let period = if self.weather.is_settled() && !waited { MOMENT } else { LONG };
-        let bare = without_company(pod);
+        let bare = without_company(Arc::unwrap_or_clone(pod));
         let fits = self.nodes.within(&target, period).into_iter().any(|form| {
             cluster.nodes.retain(|node| node.metadata.name != form.metadata.name);
             cluster.nodes.push(form.clone());
@@ -121,7 +122,11 @@ fn without_company(mut pod: Pod) -> Pod {
 }
 
 /// All objects of a kind.
-pub(crate) async fn list<K: Kind + Clone>(client: &Client) -> Vec<K> {
-    let found = Api::<K>::all(client.clone()).list(&ListParams::default()).await.unwrap();
-    found.items.iter().map(|object| (**object).clone()).collect()
+pub(crate) async fn list<K: Kind>(client: &Client) -> Vec<Arc<K>> {
+    Api::<K>::all(client.clone()).list(&ListParams::default()).await.unwrap().items
+}
+
+/// The objects themselves, as the reference engine takes them.
+pub(crate) fn owned<K: Kind + Clone>(objects: Vec<Arc<K>>) -> Vec<K> {
+    objects.into_iter().map(Arc::unwrap_or_clone).collect()
 }

@@ -19,6 +19,7 @@ use rkube_sched::{
 
 use crate::{
     Run,
+    binds::owned,
     cluster::{nominated, scheduled},
     schedulers::{Process, Running},
 };
@@ -32,7 +33,7 @@ pub(crate) struct Places(BTreeMap<String, String>);
 
 impl Places {
     /// A pod that has a node keeps it.
-    pub(crate) fn check(&mut self, pods: &[Pod]) -> Broken {
+    pub(crate) fn check(&mut self, pods: &[Arc<Pod>]) -> Broken {
         let mut broken = Broken::new();
         for pod in pods {
             let (uid, name) = (pod.metadata.uid.clone().unwrap_or_default(), pod.metadata.name.as_deref());
@@ -66,10 +67,10 @@ impl Run {
     }
 
     /// Every scheduler believes what is so, but for the pods that Permit holds.
-    async fn check_snapshots(&self, pods: &[Pod]) -> Broken {
+    async fn check_snapshots(&self, pods: &[Arc<Pod>]) -> Broken {
         let mut real = Snapshot::default();
         for node in self.world.all::<Node>().await {
-            real.set_node(Arc::new(node));
+            real.set_node(node);
         }
         for pod in pods.iter().filter(|pod| !is_terminal(pod)) {
             if let Some(node) = node_name(pod) {
@@ -97,17 +98,18 @@ impl Run {
     pub(crate) async fn check_rest(&mut self) -> Broken {
         let mut broken = self.check().await;
         let pods = self.world.all::<Pod>().await;
-        let (placed, waiting): (Vec<Pod>, Vec<Pod>) =
+        let (placed, waiting): (Vec<Arc<Pod>>, Vec<Arc<Pod>>) =
             pods.into_iter().filter(|pod| !is_terminal(pod)).partition(|pod| node_name(pod).is_some());
         let cluster = Cluster {
-            nodes: self.world.all::<Node>().await,
-            namespaces: self.world.all::<Namespace>().await,
-            budgets: self.world.all::<PodDisruptionBudget>().await,
-            pods: placed,
+            nodes: owned(self.world.all::<Node>().await),
+            namespaces: owned(self.world.all::<Namespace>().await),
+            budgets: owned(self.world.all::<PodDisruptionBudget>().await),
+            pods: owned(placed),
         };
         for Process { identity, running, .. } in &self.processes {
             let Some(running) = running else { continue };
-            let own: Vec<&Pod> = waiting.iter().filter(|pod| asks_for(pod, identity.name)).collect();
+            let own = waiting.iter().map(|pod| &**pod).filter(|pod| asks_for(pod, identity.name));
+            let own: Vec<&Pod> = own.collect();
             for pod in &own {
                 broken.extend(check_waiting(&cluster, pod));
             }

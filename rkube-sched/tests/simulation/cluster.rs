@@ -102,7 +102,7 @@ impl World {
         Api::namespaced(self.admin.clone(), namespace)
     }
 
-    pub(crate) async fn all<K: Kind + Clone>(&self) -> Vec<K> {
+    pub(crate) async fn all<K: Kind>(&self) -> Vec<Arc<K>> {
         list(&self.admin).await
     }
 

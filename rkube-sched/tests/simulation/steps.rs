@@ -60,8 +60,8 @@ pub(crate) fn draw(rng: &Rng, run: &mut Run) -> Step {
         }
         19..=20 => Step::ChangeNode(node(), json!({"spec": {"taints": shapes::taints(rng)}})),
         21..=22 => Step::ChangeNode(node(), json!({"spec": {"unschedulable": chance(rng, 1, 2)}})),
-        23..=56 => Step::AddPods(new_pods(rng, run)),
-        57..=63 => Step::DeletePod(at),
+        23..=54 => Step::AddPods(new_pods(rng, run)),
+        55..=63 => Step::DeletePod(at),
         64..=65 => Step::DeletePodAtOnce(at),
         66..=69 => Step::Finish(at),
         70..=73 => Step::Ungate(at),
@@ -193,6 +193,15 @@ impl Run {
     }
 }
 
+/// Half of all pods go, so that there is room for others.
+pub(crate) async fn sweep(rng: &Rng, run: &Run) {
+    for pod in run.world.all::<Pod>().await {
+        if chance(rng, 1, 2) {
+            run.world.delete_pod(&pod, &DeleteParams::now()).await;
+        }
+    }
+}
+
 async fn has_node(run: &Run, name: &str) -> bool {
     run.world.all::<Node>().await.iter().any(|node| node.metadata.name.as_deref() == Some(name))
 }
@@ -205,7 +214,8 @@ enum Deed {
 
 /// Does something to one of the pods for which it makes sense.
 async fn with_pod(run: &Run, at: usize, sensible: impl Fn(&Pod) -> bool, deed: Deed) {
-    let pods: Vec<Pod> = run.world.all::<Pod>().await.into_iter().filter(|pod| sensible(pod)).collect();
+    let mut pods = run.world.all::<Pod>().await;
+    pods.retain(|pod| sensible(pod));
     let Some(pod) = (!pods.is_empty()).then(|| &pods[at % pods.len()]) else { return };
     match deed {
         Deed::Delete(params) => run.world.delete_pod(pod, &params).await,

@@ -2,10 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::{
-    framework::ConfigError,
-    snapshot::{Column, Columns, NodeView, PodInfo, Snapshot, is_scalar},
-};
+use crate::snapshot::{Column, Columns, NodeView, PodInfo, Snapshot, is_scalar};
 
 /// A resource that counts in a score.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
@@ -23,17 +20,16 @@ pub(crate) fn cpu_and_memory() -> Vec<ResourceSpec> {
     ["cpu", "memory"].map(|name| ResourceSpec { name: name.into(), weight: 1 }).into()
 }
 
-pub(crate) fn validate_resources(
-    plugin: &'static str,
-    resources: &[ResourceSpec],
-) -> Result<(), ConfigError> {
-    match resources.iter().find(|resource| !(0..=100).contains(&resource.weight)) {
-        Some(resource) => {
-            let text = format!("resource weight of {} not in valid range [1, 100]", resource.name);
-            Err(ConfigError::arguments(plugin, text))
-        }
-        None => Ok(()),
+/// What a list of resources means: an empty one is the default, and a weight of 0 is 1.
+pub(crate) fn completed(resources: Vec<ResourceSpec>) -> Vec<ResourceSpec> {
+    if resources.is_empty() {
+        return cpu_and_memory();
     }
+    let weighted = |resource: ResourceSpec| match resource.weight {
+        0 => ResourceSpec { weight: 1, ..resource },
+        _ => resource,
+    };
+    resources.into_iter().map(weighted).collect()
 }
 
 /// How requests of running pods are counted.

@@ -196,6 +196,11 @@ impl LeaderElection {
                 errors.push(FieldError::invalid(&path.child(name), value, text));
             }
         }
+        let [lease, deadline, _] = self.durations().map(|(_, value)| duration(value));
+        if errors.is_empty() && lease < deadline {
+            let text = "LeaseDuration must be greater than RenewDeadline";
+            errors.push(FieldError::invalid(&path.child("leaseDuration"), &self.renew_deadline, text));
+        }
         errors
     }
 
@@ -321,8 +326,9 @@ impl ProfileFile {
                 }
             }
         }
+        let everywhere = profile.plugins.len();
         for (point, set) in self.plugins.points() {
-            set.enabled.iter().for_each(|plugin| enable(&mut profile.plugins, point, plugin));
+            set.enabled.iter().for_each(|plugin| enable(&mut profile, everywhere, point, plugin));
         }
         for config in &self.plugin_config {
             // Arguments alone enable nothing.
@@ -334,23 +340,34 @@ impl ProfileFile {
     }
 }
 
-/// Enables one point of a plugin, which may have no other.
-fn enable(plugins: &mut Vec<PluginConfig>, point: Point, file: &PluginFile) {
-    match plugins.iter_mut().find(|plugin| plugin.name == file.name) {
-        Some(plugin) => {
-            plugin.disabled.remove(&point);
-            if file.weight != 0 {
-                plugin.weight = file.weight.into();
-            }
+/// Enables one point of a plugin, which may have no other. One that is enabled at all points, as the first
+/// `everywhere` plugins are, and at this one by itself, comes before the others here.
+fn enable(profile: &mut ProfileConfig, everywhere: usize, point: Point, file: &PluginFile) {
+    let known = profile.plugins.iter().position(|plugin| plugin.name == file.name);
+    let place = known.unwrap_or(profile.plugins.len());
+    if place < everywhere {
+        profile.first.entry(point).or_default().push(file.name.clone());
+    } else if known.is_none() {
+        let disabled: BTreeSet<Point> = PluginsFile::default().points().map(|(point, _)| point).into();
+        profile.plugins.push(PluginConfig { name: file.name.clone(), disabled, ..PluginConfig::default() });
+    }
+    let plugin = &mut profile.plugins[place];
+    plugin.disabled.remove(&point);
+    // Only scores have a weight; none is the least.
+    if point == Point::Score {
+        plugin.weight = file.weight.into();
+    }
+}
+
+/// The value without fields that are null: those are as good as absent.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let said = fields.into_iter().filter(|(_, value)| !value.is_null());
+            said.map(|(name, value)| (name, without_nulls(value))).collect()
         }
-        None => {
-            let others = PluginsFile::default();
-            let disabled: BTreeSet<Point> = others.points().map(|(point, _)| point).into();
-            let mut plugin = PluginConfig { name: file.name.clone(), disabled, ..PluginConfig::default() };
-            plugin.disabled.remove(&point);
-            plugin.weight = file.weight.into();
-            plugins.push(plugin);
-        }
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
     }
 }
 
@@ -368,7 +385,7 @@ impl Configuration {
         if api_version != API_VERSION || kind != KIND {
             return Err(ConfigurationError::Kind { api_version, kind });
         }
-        let configuration: Self = serde_json::from_value(value)
+        let configuration: Self = serde_json::from_value(without_nulls(value))
             .map_err(|error| ConfigurationError::Field { message: error.to_string() })?;
         configuration.validate().into_result().map_err(ConfigurationError::Invalid)?;
         Ok(configuration)
@@ -398,6 +415,10 @@ impl Configuration {
         if !self.extenders.is_empty() {
             let path = FieldPath::new("extenders");
             errors.push(FieldError::forbidden(&path, "extenders are not supported"));
+        }
+        if let Some(burst) = self.client_connection["burst"].as_i64().filter(|burst| *burst < 0) {
+            let path = FieldPath::new("clientConnection");
+            errors.push(FieldError::invalid(&path.child("burst"), burst, "must be non-negative"));
         }
         if self.leader_election.leader_elect {
             errors.extend(self.leader_election.validate());
@@ -557,6 +578,33 @@ profiles:
     }
 
     #[test]
+    fn a_plugin_of_all_points_that_is_named_at_one_comes_first_there() {
+        let text = "
+profiles:
+- plugins:
+    filter: {enabled: [{name: PodTopologySpread}, {name: NodeAffinity, weight: 7}]}
+    score: {enabled: [{name: TaintToleration}]}
+";
+        let config = read(text).unwrap().config();
+        assert_eq!(plugin(&config, "NodeAffinity").unwrap().weight, 2, "a filter has no weight");
+        let profiles = built(text).unwrap();
+        let profile = profiles.iter().next().unwrap();
+        let filters: Vec<_> = profile.filter.iter().map(|filter| filter.name()).collect();
+        assert_eq!(filters[..4], ["PodTopologySpread", "NodeAffinity", "NodeUnschedulable", "NodeName"]);
+        let weight =
+            profile.score.iter().find(|score| score.plugin.name() == "TaintToleration").unwrap().weight;
+        assert_eq!(weight, 1, "a score that is enabled without a weight has the least");
+    }
+
+    #[test]
+    fn what_is_null_is_absent() {
+        let text =
+            "leaderElection:\nextenders: null\nprofiles:\n- schedulerName: a\n  plugins:\n    score:\n";
+        let config = read(text).unwrap().config();
+        assert_eq!(config.profiles, [ProfileConfig::standard().named("a")]);
+    }
+
+    #[test]
     fn arguments_are_read_by_their_plugin() {
         let with =
             |args: &str| format!("profiles: [{{pluginConfig: [{{name: InterPodAffinity, args: {args}}}]}}]");
@@ -594,6 +642,14 @@ profiles:
             (
                 "podInitialBackoffSeconds: 20",
                 "podMaxBackoffSeconds: Invalid value: 10: must be greater than or equal to PodInitialBackoffSeconds",
+            ),
+            (
+                "clientConnection: {burst: -1}",
+                "clientConnection.burst: Invalid value: -1: must be non-negative",
+            ),
+            (
+                "leaderElection: {leaseDuration: 5s}",
+                "leaderElection.leaseDuration: Invalid value: \"10s\": LeaseDuration must be greater than RenewDeadline",
             ),
             ("extenders: [{urlPrefix: x}]", "extenders: Forbidden: extenders are not supported"),
             ("profiles: [{}, {}]", "profiles[1].schedulerName: Duplicate value: \"default-scheduler\""),

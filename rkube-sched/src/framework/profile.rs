@@ -1,6 +1,9 @@
 //! A profile: which plugins run, in which order, with which weights and arguments.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
     Args, Bind, ClusterEvent, ConfigError, Filter, Handle, Hint, Interest, Permit, Plugin, PluginRegistry,
@@ -45,6 +48,8 @@ pub struct ProfileConfig {
     pub scheduler_name: String,
     /// Its plugins, in the order in which they run.
     pub plugins: Vec<PluginConfig>,
+    /// The plugins that run before all others at a point, by name.
+    pub first: BTreeMap<Point, Vec<String>>,
 }
 
 impl Default for ProfileConfig {
@@ -59,7 +64,7 @@ impl ProfileConfig {
         let plugins = crate::plugins::default_weights()
             .map(|(name, weight)| PluginConfig { name: name.into(), weight, ..PluginConfig::default() })
             .collect();
-        Self { scheduler_name: DEFAULT_SCHEDULER.into(), plugins }
+        Self { scheduler_name: DEFAULT_SCHEDULER.into(), plugins, first: BTreeMap::new() }
     }
 
     /// The same profile under another scheduler name.
@@ -200,17 +205,26 @@ impl Profile {
             |message: &str| ConfigError::Profile { profile: profile.clone(), message: message.into() };
         fn pick<T: ?Sized>(
             sets: &[(i64, PointSet)],
+            first: &BTreeMap<Point, Vec<String>>,
+            point: Point,
             field: impl Fn(&PointSet) -> &Option<Arc<T>>,
         ) -> Vec<Arc<T>> {
-            sets.iter().filter_map(|(_, set)| field(set).clone()).collect()
+            let first = first.get(&point).map(Vec::as_slice).unwrap_or_default();
+            let place = |set: &PointSet| {
+                first.iter().position(|name| name == set.plugin.name()).unwrap_or(first.len())
+            };
+            let mut sets: Vec<&PointSet> = sets.iter().map(|(_, set)| set).collect();
+            sets.sort_by_key(|set| place(set));
+            sets.into_iter().filter_map(|set| field(set).clone()).collect()
         }
-        let mut sorts = pick(&sets, |set| &set.queue_sort);
+        let first = &config.first;
+        let mut sorts = pick(&sets, first, Point::QueueSort, |set| &set.queue_sort);
         let queue_sort = match (sorts.pop(), sorts.is_empty()) {
             (Some(sort), true) => sort,
             (None, _) => return Err(wrong("a queue sort plugin is needed")),
             _ => return Err(wrong("only one queue sort plugin can be enabled")),
         };
-        let bind = pick(&sets, |set| &set.bind);
+        let bind = pick(&sets, first, Point::Bind, |set| &set.bind);
         if bind.is_empty() {
             return Err(wrong("at least one bind plugin is needed"));
         }
@@ -221,16 +235,16 @@ impl Profile {
             scheduler_name: profile.as_str().into(),
             queue_sort,
             bind,
-            pre_enqueue: pick(&sets, |set| &set.pre_enqueue),
-            pre_filter: pick(&sets, |set| &set.pre_filter),
-            filter: pick(&sets, |set| &set.filter),
-            post_filter: pick(&sets, |set| &set.post_filter),
-            pre_score: pick(&sets, |set| &set.pre_score),
+            pre_enqueue: pick(&sets, first, Point::PreEnqueue, |set| &set.pre_enqueue),
+            pre_filter: pick(&sets, first, Point::PreFilter, |set| &set.pre_filter),
+            filter: pick(&sets, first, Point::Filter, |set| &set.filter),
+            post_filter: pick(&sets, first, Point::PostFilter, |set| &set.post_filter),
+            pre_score: pick(&sets, first, Point::PreScore, |set| &set.pre_score),
             score: sets.iter().filter_map(weighted).collect(),
-            reserve: pick(&sets, |set| &set.reserve),
-            permit: pick(&sets, |set| &set.permit),
-            pre_bind: pick(&sets, |set| &set.pre_bind),
-            post_bind: pick(&sets, |set| &set.post_bind),
+            reserve: pick(&sets, first, Point::Reserve, |set| &set.reserve),
+            permit: pick(&sets, first, Point::Permit, |set| &set.permit),
+            pre_bind: pick(&sets, first, Point::PreBind, |set| &set.pre_bind),
+            post_bind: pick(&sets, first, Point::PostBind, |set| &set.post_bind),
             parts: sets.iter().filter_map(|(weight, set)| Part::of(*weight, set)).collect(),
             hints: sets
                 .iter()

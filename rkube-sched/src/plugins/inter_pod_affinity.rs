@@ -67,7 +67,7 @@ impl InterPodAffinity {
         let weight = args.hard_pod_affinity_weight;
         if !(0..=100).contains(&weight) {
             let path = FieldPath::new("hardPodAffinityWeight");
-            let error = FieldError::invalid(&path, weight, "not in valid range [0-100]");
+            let error = FieldError::invalid(&path, weight, "not in valid range [0, 100]");
             return Err(ConfigError::arguments(NAME, error.to_string()));
         }
         Ok(Self { args, namespaces: handle.listers.get() })

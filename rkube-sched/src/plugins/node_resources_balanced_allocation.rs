@@ -4,11 +4,14 @@
 //! The score is `50 + (50 + balance with the pod - balance without it) / 2`, in whole numbers, as in
 //! kube-scheduler since 1.35.
 
+use std::collections::BTreeSet;
+
+use rkube_api::meta::validation::{ErrorList, FieldError, FieldPath};
 use serde::Deserialize;
 use smallvec::SmallVec;
 
 use crate::{
-    allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
+    allocation::{ResourceSpec, Wanted, completed, cpu_and_memory, wanted},
     framework::{
         Args, ConfigError, CycleState, Handle, Interest, Locality, MAX_NODE_SCORE, Normalization, Plugin,
         PointSet, Points, PreScore, Score, Status,
@@ -43,11 +46,24 @@ pub struct BalancedAllocation {
 /// Makes the plugin from [`BalancedAllocationArgs`].
 pub fn make(args: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
     let args: BalancedAllocationArgs = args.read(NAME)?;
-    validate_resources(NAME, &args.resources)?;
-    if args.resources.iter().any(|resource| resource.weight > 1) {
-        return Err(ConfigError::arguments(NAME, "resource weights must be 1"));
+    let resources = completed(args.resources);
+    validate(&resources).map_err(|errors| ConfigError::arguments(NAME, errors.to_string()))?;
+    Ok(Points::of(BalancedAllocation { resources }).pre_score().score().done())
+}
+
+fn validate(resources: &[ResourceSpec]) -> Result<(), ErrorList> {
+    let (mut errors, mut seen) = (ErrorList::default(), BTreeSet::new());
+    let path = FieldPath::new("resources");
+    for (index, ResourceSpec { name, weight }) in resources.iter().enumerate() {
+        let path = path.index(index);
+        if !seen.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        }
+        if *weight != 1 {
+            errors.push(FieldError::invalid(&path.child("weight"), weight, "must be 1"));
+        }
     }
-    Ok(Points::of(BalancedAllocation { resources: args.resources }).pre_score().score().done())
+    errors.into_result()
 }
 
 #[derive(Clone)]
@@ -137,6 +153,17 @@ impl Score for BalancedAllocation {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let refused = |resources| make(&Args(json!({"resources": resources})), &Handle::default()).err();
+        for resources in [json!([]), json!([{"name": "cpu"}]), json!([{"name": "cpu", "weight": 1}])] {
+            assert!(refused(resources).is_none());
+        }
+        let text = refused(json!([{"name": "cpu"}, {"name": "cpu", "weight": 2}])).unwrap().to_string();
+        assert!(text.contains("resources[1].name: Duplicate value: \"cpu\""), "{text}");
+        assert!(text.contains("resources[1].weight: Invalid value: 2: must be 1"), "{text}");
+    }
+
     use serde_json::json;
 
     use super::*;

@@ -1,11 +1,15 @@
 //! A node must have what a pod asks for; how full it is makes its score.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::borrow::Cow;
 
+use rkube_api::meta::{
+    names,
+    validation::{ErrorList, FieldError, FieldPath},
+};
 use serde::Deserialize;
 
 use crate::{
-    allocation::{ResourceSpec, Wanted, cpu_and_memory, validate_resources, wanted},
+    allocation::{ResourceSpec, Wanted, completed, cpu_and_memory, wanted},
     engine::Candidates,
     framework::{
         Actions, Args, ClusterEvent, Code, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
@@ -76,10 +80,10 @@ impl Default for ScoringStrategy {
 pub struct NodeResourcesFitArgs {
     /// Extended resources that are not checked.
     #[serde(default)]
-    pub ignored_resources: BTreeSet<String>,
+    pub ignored_resources: Vec<String>,
     /// Groups (the part before `/`) of extended resources that are not checked.
     #[serde(default)]
-    pub ignored_resource_groups: BTreeSet<String>,
+    pub ignored_resource_groups: Vec<String>,
     /// How nodes are scored.
     #[serde(default)]
     pub scoring_strategy: ScoringStrategy,
@@ -99,26 +103,72 @@ pub fn make(args: &Args, _: &Handle) -> Result<PointSet, ConfigError> {
     Ok(Points::of(plugin).pre_filter().filter().pre_score().score().done())
 }
 
-fn validated_shape(strategy: &ScoringStrategy) -> Result<Vec<ShapePoint>, ConfigError> {
-    if strategy.strategy != Strategy::RequestedToCapacityRatio {
-        return Ok(Vec::new());
+fn validate(args: &NodeResourcesFitArgs) -> Result<(), ErrorList> {
+    let mut errors = ErrorList::default();
+    let path = FieldPath::new("ignoredResources");
+    for (index, name) in args.ignored_resources.iter().enumerate() {
+        errors.push_messages(&path.index(index), name, names::qualified_name(name));
     }
-    let wrong = |text: &str| Err(ConfigError::arguments(NAME, text));
-    let shape = strategy.requested_to_capacity_ratio.clone().unwrap_or_default().shape;
+    let path = FieldPath::new("ignoredResourceGroups");
+    for (index, group) in args.ignored_resource_groups.iter().enumerate() {
+        if group.contains('/') {
+            let text = "resource group name can't contain '/'";
+            errors.push(FieldError::invalid(&path.index(index), group, text));
+        }
+        errors.push_messages(&path.index(index), group, names::qualified_name(group));
+    }
+    validate_strategy(&FieldPath::new("scoringStrategy"), &args.scoring_strategy, &mut errors);
+    errors.into_result()
+}
+
+fn validate_strategy(path: &FieldPath<'_>, strategy: &ScoringStrategy, errors: &mut ErrorList) {
+    let resources = path.child("resources");
+    for (index, ResourceSpec { name, weight }) in strategy.resources.iter().enumerate() {
+        if !(1..=100).contains(weight) {
+            let text = format!("resource weight of {name} not in valid range (0, 100]");
+            errors.push(FieldError::invalid(&resources.index(index).child("weight"), weight, text));
+        }
+    }
+    let path = path.child("requestedToCapacityRatio");
+    let by_ratio = strategy.strategy == Strategy::RequestedToCapacityRatio;
+    match &strategy.requested_to_capacity_ratio {
+        Some(ratio) if by_ratio => validate_shape(&path.child("shape"), &ratio.shape, errors),
+        None if by_ratio => {
+            let text = "must be specified when type is RequestedToCapacityRatio";
+            errors.push(FieldError::required(&path, text));
+        }
+        Some(_) => {
+            let text = "must be nil when type is not RequestedToCapacityRatio";
+            errors.push(FieldError::forbidden(&path, text));
+        }
+        None => {}
+    }
+}
+
+fn validate_shape(path: &FieldPath<'_>, shape: &[ShapePoint], errors: &mut ErrorList) {
     if shape.is_empty() {
-        return wrong("at least one point must be specified");
+        errors.push(FieldError::required(path, "at least one point must be specified"));
     }
-    if shape.windows(2).any(|pair| pair[0].utilization >= pair[1].utilization) {
-        return wrong("utilization values must be sorted in increasing order");
+    if let Some(at) = shape.windows(2).position(|pair| pair[0].utilization >= pair[1].utilization) {
+        let (path, text) = (path.index(at + 1), "values must be sorted in increasing order");
+        errors.push(FieldError::invalid(&path.child("utilization"), shape[at + 1].utilization, text));
     }
-    if shape.iter().any(|point| !(0..=100).contains(&point.utilization)) {
-        return wrong("utilization not in valid range [0-100]");
+    for (index, ShapePoint { utilization, score }) in shape.iter().enumerate() {
+        let path = path.index(index);
+        if !(0..=100).contains(utilization) {
+            let text = "not in valid range [0, 100]";
+            errors.push(FieldError::invalid(&path.child("utilization"), utilization, text));
+        }
+        if !(0..=10).contains(score) {
+            errors.push(FieldError::invalid(&path.child("score"), score, "not in valid range [0, 10]"));
+        }
     }
-    if shape.iter().any(|point| !(0..=10).contains(&point.score)) {
-        return wrong("score not in valid range [0-10]");
-    }
-    let scaled = |point: ShapePoint| ShapePoint { score: point.score * MAX_NODE_SCORE / 10, ..point };
-    Ok(shape.into_iter().map(scaled).collect())
+}
+
+/// The curve, with scores from 0 to 100.
+fn scaled_shape(strategy: &ScoringStrategy) -> Vec<ShapePoint> {
+    let points = strategy.requested_to_capacity_ratio.iter().flat_map(|ratio| &ratio.shape);
+    points.map(|point| ShapePoint { score: point.score * MAX_NODE_SCORE / 10, ..*point }).collect()
 }
 
 /// What the pod asks for of scalar resources: name, amount, and the column if any node or pod knows it.
@@ -155,16 +205,18 @@ impl Lack {
 
 impl NodeResourcesFit {
     /// The plugin.
-    pub fn new(args: NodeResourcesFitArgs) -> Result<Self, ConfigError> {
-        validate_resources(NAME, &args.scoring_strategy.resources)?;
-        Ok(Self { shape: validated_shape(&args.scoring_strategy)?, args })
+    pub fn new(mut args: NodeResourcesFitArgs) -> Result<Self, ConfigError> {
+        let strategy = &mut args.scoring_strategy;
+        strategy.resources = completed(std::mem::take(&mut strategy.resources));
+        validate(&args).map_err(|errors| ConfigError::arguments(NAME, errors.to_string()))?;
+        Ok(Self { shape: scaled_shape(&args.scoring_strategy), args })
     }
 
     fn is_ignored(&self, name: &str) -> bool {
         let group = name.split('/').next().unwrap_or_default();
         is_extended(name)
-            && (self.args.ignored_resources.contains(name)
-                || self.args.ignored_resource_groups.contains(group))
+            && (self.args.ignored_resources.iter().any(|ignored| ignored == name)
+                || self.args.ignored_resource_groups.iter().any(|ignored| ignored == group))
     }
 
     fn scalars(&self, requests: &Requests, snapshot: &Snapshot) -> FilterState {

@@ -221,7 +221,10 @@ fn preferences_of_the_pods_there_count_too() {
 fn wrong_arguments_are_refused_by_field() {
     let refused = |args| make(&Args(args), &Handle::default()).err().unwrap().to_string();
     let text = refused(json!({"hardPodAffinityWeight": 101}));
-    assert!(text.contains("hardPodAffinityWeight: Invalid value: 101: not in valid range [0-100]"), "{text}");
+    assert!(
+        text.contains("hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]"),
+        "{text}"
+    );
     assert!(refused(json!({"hard": 1})).contains("unknown field"));
 }
 

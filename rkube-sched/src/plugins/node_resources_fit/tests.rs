@@ -131,18 +131,48 @@ fn a_curve_over_utilization() {
 fn wrong_arguments_are_refused() {
     let refused = |args| make(&Args(args), &Handle::default()).err().unwrap().to_string();
     assert!(refused(json!({"ignored": []})).contains("unknown field"));
-    let resources = json!({"scoringStrategy": {"resources": [{"name": "cpu", "weight": 101}]}});
-    assert!(refused(resources).contains("weight"));
+    let strategy = |strategy: serde_json::Value| json!({"scoringStrategy": strategy});
     let shape = |points: serde_json::Value| {
-        json!({"scoringStrategy": {
-            "type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape": points}
-        }})
+        strategy(json!({"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape": points}}))
     };
     let point = |utilization: i64, score: i64| json!({"utilization": utilization, "score": score});
-    assert!(refused(shape(json!([]))).contains("at least one point"));
-    assert!(refused(shape(json!([point(50, 1), point(50, 2)]))).contains("increasing"));
-    assert!(refused(shape(json!([point(50, 11)]))).contains("score not in valid range"));
-    assert!(refused(shape(json!([point(101, 1)]))).contains("utilization not in valid range"));
+    for (args, expected) in [
+        (
+            strategy(json!({"resources": [{"name": "cpu", "weight": 101}]})),
+            "scoringStrategy.resources[0].weight: Invalid value: 101: resource weight of cpu not in valid range (0, 100]",
+        ),
+        (
+            strategy(json!({"type": "RequestedToCapacityRatio"})),
+            "scoringStrategy.requestedToCapacityRatio: Required value: must be specified when type is RequestedToCapacityRatio",
+        ),
+        (
+            strategy(json!({"requestedToCapacityRatio": {"shape": [point(0, 0)]}})),
+            "scoringStrategy.requestedToCapacityRatio: Forbidden: must be nil when type is not RequestedToCapacityRatio",
+        ),
+        (shape(json!([])), "shape: Required value: at least one point must be specified"),
+        (
+            shape(json!([point(50, 1), point(50, 2)])),
+            "shape[1].utilization: Invalid value: 50: values must be sorted in increasing order",
+        ),
+        (shape(json!([point(50, 11)])), "shape[0].score: Invalid value: 11: not in valid range [0, 10]"),
+        (
+            shape(json!([point(101, 1)])),
+            "shape[0].utilization: Invalid value: 101: not in valid range [0, 100]",
+        ),
+        (
+            json!({"ignoredResourceGroups": ["a/b"]}),
+            "ignoredResourceGroups[0]: Invalid value: \"a/b\": resource group name can't contain '/'",
+        ),
+        (json!({"ignoredResources": ["a b"]}), "ignoredResources[0]: Invalid value: \"a b\""),
+    ] {
+        let text = refused(args);
+        assert!(text.contains(expected), "{text}");
+    }
+    // An empty list is the default one, and no weight is a weight of one.
+    let defaults = plugin(json!({"scoringStrategy": {"resources": []}}));
+    assert_eq!(defaults.args.scoring_strategy, ScoringStrategy::default());
+    let light = plugin(json!({"scoringStrategy": {"resources": [{"name": "cpu", "weight": 0}]}}));
+    assert_eq!(light.args.scoring_strategy.resources[0].weight, 1);
 }
 
 #[test]

@@ -142,8 +142,7 @@ fn check_waiting(cluster: &Cluster, pod: &Pod) -> Broken {
     for node in cluster.nodes.iter().filter(|node| verdict(cluster, pod, node) == Verdict::Fits) {
         broken.push(format!("pod {name} was forgotten: {:?} has room", node.metadata.name));
     }
-    let never = pod.spec.as_ref().and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never");
-    if !never && let Some(sacrifice) = best_sacrifices(cluster, pod).first() {
+    if let Some(sacrifice) = best_sacrifices(cluster, pod).first() {
         broken.push(format!("pod {name} was forgotten: it could make room on {}", sacrifice.node));
     }
     if let Some(node) = nominated(pod) {

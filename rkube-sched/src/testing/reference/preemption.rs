@@ -78,8 +78,11 @@ pub fn sacrifice(cluster: &Cluster, pod: &Pod, node: &Node) -> Option<Sacrifice>
     Some(Sacrifice { node: name(node).to_owned(), victims, violations })
 }
 
-/// The nodes where least is lost, all alike.
+/// The nodes where least is lost, all alike; none for a pod that never preempts.
 pub fn best_sacrifices(cluster: &Cluster, pod: &Pod) -> Vec<Sacrifice> {
+    if pod.spec.as_ref().and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never") {
+        return Vec::new();
+    }
     let all: Vec<Sacrifice> = cluster.nodes.iter().filter_map(|node| sacrifice(cluster, pod, node)).collect();
     let loss = |sacrifice: &Sacrifice| {
         let highest = sacrifice.victims.first().map(priority);

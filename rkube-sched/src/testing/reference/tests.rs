@@ -388,8 +388,7 @@ impl World {
     }
 
     fn check_victims(&self, pod: &Pod, unfit: &Unfit) -> Result<Vec<String>, TestCaseError> {
-        let never = pod.spec.as_ref().unwrap().preemption_policy.as_deref() == Some("Never");
-        let best = if never { Vec::new() } else { best_sacrifices(&self.cluster, pod) };
+        let best = best_sacrifices(&self.cluster, pod);
         let uids: Vec<String> = unfit.plan.victims.iter().map(|victim| victim.uid.clone()).collect();
         let Nomination::Node(node) = &unfit.plan.nomination else {
             prop_assert!(best.is_empty(), "{:?}", best);

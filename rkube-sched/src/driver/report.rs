@@ -172,6 +172,7 @@ impl Reporter {
             condition.status == "False"
                 && condition.reason.as_deref() == Some(reason)
                 && condition.message.as_deref() == Some(message)
+                && condition.observed_generation == pod.metadata.generation
         };
         if before.is_some_and(same) {
             return None;
@@ -181,6 +182,7 @@ impl Reporter {
         Some(json!({
             "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
             "lastTransitionTime": since.unwrap_or_else(|| self.client.context().clock.now()),
+            "observedGeneration": pod.metadata.generation,
         }))
     }
 

@@ -60,11 +60,19 @@ async fn a_pod_that_fits_nowhere_is_told_why_and_helped_by_a_new_node() {
     assert_eq!(condition.status, "False");
     assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));
     assert_eq!(condition.message.as_deref(), Some(message));
+    assert_eq!(condition.observed_generation, Some(1));
     assert_eq!(world.events("p").await, [("FailedScheduling".into(), message.into())]);
     // Its own news do not wake it.
     let tries = scheduler.stats.decisions();
     after(60).await;
     assert_eq!(scheduler.stats.decisions(), tries);
+    // What is said is said of the pod as it is now.
+    let tolerations = json!([{"key": "other", "operator": "Exists", "effect": "NoSchedule"}]);
+    let change = Patch::Merge(json!({"spec": {"tolerations": tolerations}}));
+    world.pods().patch("p", &PatchParams::default(), &change).await.unwrap();
+    after(20).await;
+    let condition = world.condition("p").await;
+    assert_eq!((condition.message.as_deref(), condition.observed_generation), (Some(message), Some(2)));
 
     world.node("large", "4").await;
     after(20).await;

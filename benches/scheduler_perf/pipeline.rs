@@ -14,11 +14,17 @@ use tokio::time::Instant;
 
 use crate::workloads::{self, HIGH, HIGH_PRIORITY, NAMESPACES, Workload};
 
+/// So many pods are made before the clock starts.
+const MADE_BEFORE: usize = 100_000;
 /// How many requests are under way while a cluster is filled.
 const AT_ONCE: usize = 64;
 
-fn all_cores() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+/// Runs on all cores, on the runtime's own threads: a watcher on another one would have to be woken for each
+/// event.
+fn on_all_cores<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let task = runtime.spawn(work);
+    runtime.block_on(task).unwrap()
 }
 
 async fn create(client: Client, pod: Pod) {
@@ -84,9 +90,14 @@ async fn until_bound(
 }
 
 /// Creates the measured pods one after the other, and among them what goes on beside.
-async fn create_all(client: Client, new: Vec<Pod>, beside: Option<(usize, Pod)>, churns_nodes: bool) {
+async fn create_all(
+    client: Client,
+    new: impl Iterator<Item = Pod>,
+    beside: Option<(usize, Pod)>,
+    churns_nodes: bool,
+) {
     let nodes: Api<Node> = Api::all(client.clone());
-    for (number, pod) in new.into_iter().enumerate() {
+    for (number, pod) in new.enumerate() {
         create(client.clone(), pod).await;
         let Some((every, shape)) = &beside else { continue };
         if number % every != every - 1 {
@@ -102,22 +113,51 @@ async fn create_all(client: Client, new: Vec<Pod>, beside: Option<(usize, Pod)>,
     }
 }
 
-/// Bound pods a second, creation included, and what each took of all cores together, in microseconds.
-pub(crate) fn rate(workload: &Workload, nodes: usize) -> (f64, f64) {
-    all_cores().block_on(async {
-        let cluster = filled(workload, nodes).await;
-        let new: Vec<Pod> = workload.measured_pods(nodes).collect();
-        let count = new.len();
+/// What came of a run.
+pub(crate) struct Rates {
+    /// Created pods a second.
+    pub(crate) created: f64,
+    /// Bound pods a second, creation included.
+    pub(crate) bound: f64,
+    /// What each pod took of all cores together, in microseconds.
+    pub(crate) each: f64,
+    /// The most memory that the process had, in bytes.
+    pub(crate) memory: u64,
+}
+
+/// Runs a workload in a cluster of its own.
+pub(crate) fn run(workload: &Arc<Workload>, nodes: usize) -> Rates {
+    let workload = workload.clone();
+    on_all_cores(async move {
+        let cluster = filled(&workload, nodes).await;
+        let count = workload.sizes(nodes).measured;
+        let new = workload.measured_pods(nodes);
+        // Made before they are needed, unless there are too many.
+        let new: Box<dyn Iterator<Item = Pod> + Send> = match count > MADE_BEFORE {
+            true => Box::new(new),
+            false => Box::new(new.collect::<Vec<_>>().into_iter()),
+        };
         let beside = workload.beside.as_ref().map(|(every, shape)| (*every, workloads::parsed(shape)));
         let mut events = watch(&cluster).await;
         let (start, before) = (Instant::now(), crate::process_time());
-        let creating = create_all(cluster.client(), new, beside, workload.churns_nodes);
-        let creating = cluster.context().spawner.spawn("creator", creating);
+        let (client, churns_nodes) = (cluster.client(), workload.churns_nodes);
+        let created = Arc::new(Mutex::new(Duration::ZERO));
+        let done = created.clone();
+        let creating = cluster.context().spawner.spawn("creator", async move {
+            create_all(client, new, beside, churns_nodes).await;
+            *done.lock() = start.elapsed();
+        });
         until_bound(&mut events, "measured", count, |_, _| {}).await;
         let (took, worked) = (start.elapsed(), crate::process_time() - before);
         creating.join().await;
         cluster.stop().await;
-        (count as f64 / took.as_secs_f64(), worked.as_secs_f64() * 1e6 / count as f64)
+        let (count, created) = (count as f64, created.lock().as_secs_f64());
+        Rates {
+            created: count / created,
+            bound: count / took.as_secs_f64(),
+            each: worked.as_secs_f64() * 1e6 / count,
+            memory: crate::most_memory(),
+        }
     })
 }
 
@@ -126,18 +166,25 @@ pub(crate) fn steady() {
     const SECONDS: usize = 3;
     println!("| workload | nodes | pods a second | p50 | p99 | longest |");
     println!("|---|---|---|---|---|---|");
-    for workload in workloads::all().iter().filter(|workload| workload.name == "SchedulingBasic") {
+    for workload in workloads::all().into_iter().filter(|workload| workload.name == "SchedulingBasic") {
+        let workload = Arc::new(workload);
         for rate in [1_000, 5_000, 10_000] {
-            let mut waits = all_cores().block_on(waits(workload, 5_000, rate, rate * SECONDS));
+            let mut waits = on_all_cores(waits(workload.clone(), 5_000, rate, rate * SECONDS));
             waits.sort_unstable();
             let at = |share: usize| waits[(waits.len() - 1) * share / 100];
-            println!("| {} | 5000 | {rate} | {:?} | {:?} | {:?} |", workload.name, at(50), at(99), at(100));
+            println!(
+                "| {} | 5000 | {rate} | {:.2?} | {:.2?} | {:.2?} |",
+                workload.name,
+                at(50),
+                at(99),
+                at(100)
+            );
         }
     }
 }
 
-async fn waits(workload: &Workload, nodes: usize, rate: usize, count: usize) -> Vec<Duration> {
-    let cluster = filled(workload, nodes).await;
+async fn waits(workload: Arc<Workload>, nodes: usize, rate: usize, count: usize) -> Vec<Duration> {
+    let cluster = filled(&workload, nodes).await;
     let new: Vec<Pod> = workload.measured_pods(nodes).take(count).collect();
     let began = Arc::new(Mutex::new(vec![Instant::now(); count]));
     let (client, noted) = (cluster.client(), began.clone());

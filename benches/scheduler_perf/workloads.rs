@@ -96,7 +96,7 @@ impl Workload {
     }
 
     /// The pods that are measured.
-    pub(crate) fn measured_pods(&self, nodes: usize) -> impl Iterator<Item = Pod> {
+    pub(crate) fn measured_pods(&self, nodes: usize) -> impl Iterator<Item = Pod> + Send + use<> {
         let shape = parsed(&self.measured);
         (0..self.sizes(nodes).measured).map(move |number| named(&shape, "measured", number, 1))
     }
@@ -232,6 +232,15 @@ fn spread(action: &str) -> Value {
 fn sizes(nodes: usize, small: (usize, usize), large: (usize, usize)) -> Sizes {
     let (first, measured) = if nodes < 5_000 { small } else { large };
     Sizes { first, measured }
+}
+
+/// The nodes of the largest workload.
+pub(crate) const MOST_NODES: usize = 100_000;
+
+/// Ours: ten small pods on each of a hundred thousand nodes.
+pub(crate) fn million() -> Workload {
+    let ten_each: fn(usize) -> Sizes = |nodes| Sizes { first: 0, measured: 10 * nodes };
+    Workload { threshold: None, ..Workload::new("Million", basic(), ten_each, 0) }
 }
 
 const ONE_ZONE: Zones = &["zone1"];

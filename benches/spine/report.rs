@@ -39,3 +39,11 @@ pub(crate) fn one_core() -> tokio::runtime::Runtime {
 pub(crate) fn all_cores() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
 }
+
+/// Runs on a thread a core, on the runtime's own ones: work on another thread would have to be woken for each
+/// thing that it waits for.
+pub(crate) fn on_all_cores<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    let runtime = all_cores();
+    let task = runtime.spawn(work);
+    runtime.block_on(task).unwrap()
+}

@@ -1,8 +1,8 @@
 //! What happens to a pod between its decision and its node: Permit's wait, PreBind, Bind, PostBind.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, task::Poll, time::Duration};
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{StreamExt, poll, stream::FuturesUnordered};
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -142,13 +142,24 @@ impl Binding {
 }
 
 /// Binds many pods at once and tells how each ended. Each is a request of its own, with an outcome of its
-/// own; all are under way in one task, so that an API server in this process answers without a task, a wake
-/// and a message a pod. Those that a server elsewhere answers late keep nobody waiting.
+/// own; all are under way in one task, so that an API server in this process, which answers at once, does so
+/// without a task, a wake and a message a pod, and in the same memory one after the other. Those that a server
+/// elsewhere answers late keep nobody waiting.
 pub(super) async fn run_all(bindings: Vec<Binding>, inbox: Arc<Inbox>) {
     let most = bindings.len().max(1);
-    let running: FuturesUnordered<_> = bindings.into_iter().map(Binding::run).collect();
-    let mut ended = running.ready_chunks(most);
-    while let Some(ended) = ended.next().await {
+    let (late, mut ended) = (FuturesUnordered::new(), Vec::with_capacity(bindings.len()));
+    for binding in bindings {
+        let mut run = Box::pin(binding.run());
+        match poll!(&mut run) {
+            Poll::Ready(one) => ended.push(one),
+            Poll::Pending => late.push(run),
+        }
+    }
+    if !ended.is_empty() {
+        inbox.tell(News::Ended(ended));
+    }
+    let mut late = late.ready_chunks(most);
+    while let Some(ended) = late.next().await {
         inbox.tell(News::Ended(ended));
     }
 }

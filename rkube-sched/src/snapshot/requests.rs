@@ -58,7 +58,8 @@ impl Requests {
     /// What a pod asks for.
     pub fn of_pod(pod: &Pod) -> Self {
         let mut plain = total(pod, false);
-        let assumed = total(pod, true);
+        // Most pods say what they need of both.
+        let assumed = if is_complete(pod) { plain.clone() } else { total(pod, true) };
         let (cpu, memory, ephemeral) =
             (plain.remove("cpu"), plain.remove("memory"), plain.remove("ephemeral-storage"));
         let value = |quantity: Option<Quantity>| quantity.map_or(0, |quantity| bounded(quantity.value()));
@@ -108,6 +109,16 @@ type Amounts<'a> = BTreeMap<&'a str, Quantity>;
 fn amount(quantity: &ApiQuantity) -> Quantity {
     // The API server admits no other; what cannot be read counts as nothing.
     Quantity::try_from(quantity).unwrap_or_default()
+}
+
+/// Whether each container asks for CPU and memory, so that no default counts.
+fn is_complete(pod: &Pod) -> bool {
+    let Some(spec) = pod.spec.as_ref() else { return true };
+    let complete = |container: &Container| {
+        let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        requests.is_some_and(|requests| requests.contains_key("cpu") && requests.contains_key("memory"))
+    };
+    spec.containers.iter().chain(spec.init_containers.iter().flatten()).all(complete)
 }
 
 fn total(pod: &Pod, with_defaults: bool) -> Amounts<'_> {

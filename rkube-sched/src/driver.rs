@@ -45,6 +45,7 @@ use self::{
     announce::Announcer,
     binding::{Binding, Ended},
     inbox::{Inbox, News},
+    preempt::Departures,
     report::{Report, Reporter},
 };
 use crate::{
@@ -146,6 +147,7 @@ struct Driver {
     inbox: Arc<Inbox>,
     reporter: Arc<Reporter>,
     announcer: Announcer,
+    departures: Departures,
     /// Bindings under way.
     bindings: usize,
     /// Of those, the ones that Permit has held: however long they wait, others go on.
@@ -179,6 +181,7 @@ impl Scheduler {
             reporter: Arc::new(Reporter::new(client.clone(), inbox.clone())),
             inbox,
             announcer: Announcer::new(config.scheduled_events),
+            departures: Departures::default(),
             bindings: 0,
             held: 0,
             batch: Vec::new(),
@@ -367,7 +370,8 @@ impl Driver {
     /// Begins the bindings that were decided since the last call.
     fn bind_batch(&mut self) {
         if !self.batch.is_empty() {
-            let task = binding::run_all(std::mem::take(&mut self.batch), self.inbox.clone());
+            let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH));
+            let task = binding::run_all(batch, self.inbox.clone());
             self.client_spawner().spawn("bindings", task);
         }
     }
@@ -402,6 +406,7 @@ impl Driver {
             let own =
                 |pod: &PodInfo| pod.uid == info.uid || (group.is_some() && pod.scheduling_group() == group);
             self.queue.on_event_except(&freed, &own, Instant::now());
+            self.departed(&info.uid, true, Instant::now());
         } else {
             self.failed(pod, status);
         }
@@ -455,6 +460,9 @@ impl Driver {
                 }
             }
             Nomination::Keep => {}
+        }
+        if self.sends_away(&plan) {
+            self.queue.hold(&info.uid);
         }
         if !self.queue.requeue(pod, Instant::now()) {
             // It is gone, or somebody else has bound it.

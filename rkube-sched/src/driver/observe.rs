@@ -46,7 +46,11 @@ impl Driver {
             Change::Deleted(pod) => self.pod_gone(pod, now),
             Change::Updated { old, new } => match (self.role(old), self.role(new)) {
                 (Role::Assigned, Role::Assigned) => {
-                    self.snapshot.set_pod(PlacedPod::of(new), node_of(new).unwrap_or_default());
+                    let placed = PlacedPod::of(new);
+                    if placed.terminating {
+                        self.departed(&placed.uid, false, now);
+                    }
+                    self.snapshot.set_pod(placed, node_of(new).unwrap_or_default());
                     if let Some(event) = ClusterEvent::pod_updated(Resource::AssignedPod, old, new) {
                         self.queue.on_event(&event, now);
                     }
@@ -85,6 +89,7 @@ impl Driver {
         if let Some(node) = node {
             self.snapshot.remove_pod(&uid);
             self.queue.on_event(&ClusterEvent::assigned_pod_deleted(on_node(pod, &node)), now);
+            self.departed(&uid, true, now);
         }
     }
 

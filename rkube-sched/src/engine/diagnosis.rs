@@ -1,7 +1,11 @@
 //! Why a pod fits nowhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use super::Refusals;
 use crate::{
     framework::{Code, Status},
     snapshot::NodeId,
@@ -23,7 +27,7 @@ pub struct Diagnosis {
     /// How many nodes there are.
     pub all_nodes: usize,
     /// The refusal of each node that was looked at.
-    pub rejected: Vec<(NodeId, Status)>,
+    pub rejected: Arc<Refusals>,
     /// The refusal of all others.
     pub absent: Option<Status>,
     /// What PreFilter had against the pod on any node.
@@ -37,6 +41,12 @@ pub struct Diagnosis {
 }
 
 impl Diagnosis {
+    /// Takes in what the nodes have said.
+    pub(crate) fn take(&mut self, rejected: Arc<Refusals>) {
+        rejected.distinct().for_each(|(status, _)| self.blame(status));
+        self.rejected = rejected;
+    }
+
     /// Notes who refused.
     pub(crate) fn blame(&mut self, status: &Status) {
         let Some(plugin) = status.plugin() else { return };
@@ -49,7 +59,7 @@ impl Diagnosis {
 
     /// The refusal of a node.
     pub fn status_of(&self, node: NodeId) -> Option<&Status> {
-        self.rejected.iter().find(|(id, _)| *id == node).map(|(_, status)| status).or(self.absent.as_ref())
+        self.rejected.get(node).or(self.absent.as_ref())
     }
 
     /// The account that users read: how many nodes refuse for which reason.
@@ -57,19 +67,16 @@ impl Diagnosis {
         if self.all_nodes == 0 {
             return NO_NODES.into();
         }
-        let mut message = format!("0/{} nodes are available:", self.all_nodes);
-        let mut add = |part: &str| {
-            if !part.is_empty() {
-                message.push(' ');
-                message.push_str(part);
-                message.push('.');
-            }
+        let histogram = || {
+            let others = self.all_nodes.saturating_sub(self.rejected.len());
+            let absent = self.absent.iter().map(|absent| (absent, others));
+            account(self.all_nodes, self.rejected.distinct().chain(absent))
         };
         // A refusal by PreFilter stands for all nodes; it is told once.
-        add(&self.pre_filter_message);
-        if self.pre_filter_message.is_empty() {
-            add(&self.histogram().join(", "));
-        }
+        let mut message = match self.pre_filter_message.as_str() {
+            "" => histogram(),
+            told => format!("0/{} nodes are available: {told}.", self.all_nodes),
+        };
         // It is an account of its own, with its own full stop.
         if !self.post_filter_message.is_empty() {
             message.push(' ');
@@ -77,24 +84,22 @@ impl Diagnosis {
         }
         message
     }
+}
 
-    fn histogram(&self) -> Vec<String> {
-        let mut counts = BTreeMap::<&str, usize>::new();
-        for (_, status) in &self.rejected {
-            for reason in status.reasons() {
-                *counts.entry(reason).or_default() += 1;
-            }
+/// How many of all nodes say what against a pod, sorted as text.
+pub(crate) fn account<'a>(all_nodes: usize, said: impl IntoIterator<Item = (&'a Status, usize)>) -> String {
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for (status, nodes) in said.into_iter().filter(|(_, nodes)| *nodes > 0) {
+        for reason in status.reasons() {
+            *counts.entry(reason).or_default() += nodes;
         }
-        let others = self.all_nodes.saturating_sub(self.rejected.len());
-        if let Some(absent) = self.absent.as_ref().filter(|_| others > 0) {
-            for reason in absent.reasons() {
-                *counts.entry(reason).or_default() += others;
-            }
-        }
-        let mut lines: Vec<String> =
-            counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-        lines.sort_unstable();
-        lines
+    }
+    let mut lines: Vec<String> =
+        counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    lines.sort_unstable();
+    match lines.is_empty() {
+        true => format!("0/{all_nodes} nodes are available:"),
+        false => format!("0/{all_nodes} nodes are available: {}.", lines.join(", ")),
     }
 }
 
@@ -107,11 +112,11 @@ mod tests {
         let cpu = || Status::unschedulable("Insufficient cpu");
         let diagnosis = Diagnosis {
             all_nodes: 14,
-            rejected: vec![
+            rejected: Arc::new(Refusals::from_iter([
                 (NodeId(0), cpu().with("Insufficient memory")),
                 (NodeId(1), cpu()),
                 (NodeId(2), Status::unresolvable("node(s) were unschedulable")),
-            ],
+            ])),
             absent: Some(Status::unresolvable("node(s) didn't satisfy plugin(s) [NodeAffinity]")),
             ..Diagnosis::default()
         };

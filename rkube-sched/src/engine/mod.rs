@@ -28,12 +28,15 @@ mod candidates;
 mod classes;
 mod diagnosis;
 mod explain;
+mod memory;
+mod refusals;
 mod what_if;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rkube_api::context::Rng;
 
+use self::memory::Memory;
 use crate::{
     framework::{
         Code, CycleState, Filter, MAX_NODE_SCORE, Nomination, PostFiltered, PreFilterExtensions, Profile,
@@ -45,8 +48,10 @@ use crate::{
 
 pub use candidates::Candidates;
 pub use classes::Classes;
+pub(crate) use diagnosis::account;
 pub use diagnosis::{Diagnosis, NO_NODES};
 pub use explain::{Explained, PluginScore, Scored};
+pub use refusals::Refusals;
 pub use what_if::{Trial, WhatIf};
 
 /// Everything a decision depends on beside the pod and its profile.
@@ -176,7 +181,7 @@ impl<'a> Engine<'a> {
         }) {
             Ok((nodes, total)) => self.choose(&nodes, &total),
             Err(Stop::Fail(status)) => Decision::Fail(status),
-            Err(Stop::Unfit(why)) => self.post_filter(pod, profile, &mut state, *why),
+            Err(Stop::Unfit(why)) => self.post_filter(pod, profile, &mut state, *why, None),
         };
         Outcome { decision, state }
     }
@@ -224,10 +229,7 @@ impl<'a> Engine<'a> {
         if !nodes.ids.is_empty() {
             return Ok(nodes.ids);
         }
-        for (_, status) in &nodes.rejected {
-            diagnosis.blame(status);
-        }
-        diagnosis.rejected = nodes.rejected;
+        diagnosis.take(Arc::new(nodes.rejected.into_iter().collect()));
         Err(Stop::Unfit(Box::new((diagnosis, prepared))))
     }
 
@@ -447,9 +449,10 @@ impl<'a> Engine<'a> {
         profile: &Profile,
         state: &mut CycleState,
         (mut diagnosis, prepared): (Diagnosis, Prepared<'_>),
+        memory: Option<&Memory>,
     ) -> Decision {
         let mut plan = PostFiltered::default();
-        let what_if = WhatIf { engine: *self, pod, prepared: &prepared };
+        let what_if = WhatIf { engine: *self, pod, prepared: &prepared, memory };
         let mut said = Vec::new();
         let asked = profile.post_filter.iter().take_while(|_| diagnosis.all_nodes > 0);
         for plugin in asked {

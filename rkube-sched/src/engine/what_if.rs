@@ -1,6 +1,6 @@
 //! What-if questions about one pod in the middle of its cycle: would it fit if these pods were gone?
 
-use super::{Engine, Prepared};
+use super::{Engine, Prepared, memory::Memory};
 use crate::{
     framework::{CycleState, Filter, Locality, Status, contained},
     queue::Nominator,
@@ -27,6 +27,8 @@ pub struct WhatIf<'a> {
     pub(super) engine: Engine<'a>,
     pub(super) pod: &'a PodInfo,
     pub(super) prepared: &'a Prepared<'a>,
+    /// What was found out for pods like this one.
+    pub(super) memory: Option<&'a Memory>,
 }
 
 impl std::fmt::Debug for WhatIf<'_> {
@@ -49,6 +51,22 @@ impl<'a> WhatIf<'a> {
     /// Breaks ties.
     pub fn rng(&self) -> &'a Rng {
         self.engine.rng
+    }
+
+    /// What `ask` answers of a node, or has answered for a pod of equal content and priority, as long as
+    /// neither the node, nor its pods, nor the room held there have changed since, nor what the caller counts
+    /// by `version`: it must look at nothing else. What it answered is forgotten now and then, and is not kept
+    /// where filters look at the whole cluster.
+    pub fn remembered<T: Clone + Send + 'static>(
+        &self,
+        node: NodeId,
+        version: u64,
+        ask: impl FnOnce() -> T,
+    ) -> T {
+        match self.memory {
+            Some(memory) => memory.recall(&memory.found, &self.engine, self.pod, (node, version), ask),
+            None => ask(),
+        }
     }
 
     /// A trial that begins with a node as it is. `state` is the cycle's; the trial changes a copy.
@@ -95,7 +113,7 @@ impl Trial<'_> {
 
     /// Whether the pod fits now, beside the pods for which room is held that come first, and without them.
     pub fn fits(&mut self) -> Status {
-        let WhatIf { engine, pod, prepared } = self.what_if;
+        let WhatIf { engine, pod, prepared, .. } = self.what_if;
         let node = self.node.with(&self.overlay);
         let beside = engine.filter_beside_nominated(node, pod, prepared, &self.state);
         if !beside.is_success() {

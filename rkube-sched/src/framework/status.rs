@@ -38,7 +38,7 @@ pub enum Code {
 /// assert_eq!(status.message(), "Insufficient cpu, Insufficient memory");
 /// assert!(Status::success().is_success());
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Status {
     code: Code,
     plugin: Option<&'static str>,

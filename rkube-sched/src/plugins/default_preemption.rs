@@ -6,7 +6,7 @@
 //! disruption budget; who does not fit back is a victim. Of the nodes found, the one is taken where least is
 //! lost.
 
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{cmp::Reverse, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -20,12 +20,12 @@ use rkube_api::{
 use serde::Deserialize;
 
 use crate::{
-    engine::{Diagnosis, WhatIf},
+    engine::{Diagnosis, WhatIf, account},
     framework::{
         Args, Code, ConfigError, CycleState, Handle, Interest, Nomination, Plugin, PointSet, Points,
         PostFilter, PostFiltered, Status, Victim,
     },
-    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot},
+    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot, Uid},
 };
 
 /// The plugin's name.
@@ -92,28 +92,27 @@ pub fn make(args: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
     Ok(Points::of(DefaultPreemption::new(args.read(NAME)?, handle)?).post_filter().done())
 }
 
-/// A node where the pod fits once some pods are gone, the most important of them first.
-#[derive(Debug)]
-struct Candidate<'a> {
-    node: NodeId,
-    victims: Vec<&'a PlacedPod>,
-    /// How many of them a budget would have kept.
-    violations: usize,
-}
-
-/// What is lost on a node: the less the better, field by field.
+/// What is lost on a node: the less the better, field by field. The first is how many pods go that a budget would
+/// have kept.
 type Loss = (usize, i32, i64, usize, Reverse<Timestamp>);
 
-impl Candidate<'_> {
-    fn loss(&self) -> Loss {
-        let highest = self.victims.first().map_or(i32::MIN, |victim| victim.priority);
-        // Raised above zero, so that more pods of a negative priority are not less.
-        let raised = |victim: &&PlacedPod| i64::from(victim.priority) + i64::from(i32::MAX) + 1;
-        let of_highest = self.victims.iter().filter(|victim| victim.priority == highest);
-        let earliest = of_highest.map(|victim| started(victim)).min().unwrap_or(Timestamp::MIN);
-        let sum = self.victims.iter().map(raised).sum();
-        (self.violations, highest, sum, self.victims.len(), Reverse(earliest))
-    }
+/// Who has to go from a node so that the pod fits, the most important first, and what that costs.
+#[derive(Debug)]
+struct Sacrifice {
+    victims: Vec<Uid>,
+    loss: Loss,
+}
+
+/// What came of looking at a node: shared, because the next pod that looks there may find the same.
+type Looked = Arc<Result<Sacrifice, Status>>;
+
+fn loss(victims: &[&PlacedPod], violations: usize) -> Loss {
+    let highest = victims.first().map_or(i32::MIN, |victim| victim.priority);
+    // Raised above zero, so that more pods of a negative priority are not less.
+    let raised = |victim: &&PlacedPod| i64::from(victim.priority) + i64::from(i32::MAX) + 1;
+    let of_highest = victims.iter().filter(|victim| victim.priority == highest);
+    let earliest = of_highest.map(|victim| started(victim)).min().unwrap_or(Timestamp::MIN);
+    (violations, highest, victims.iter().map(raised).sum(), victims.len(), Reverse(earliest))
 }
 
 /// When a pod started; one that has not yet is the youngest.
@@ -177,45 +176,57 @@ impl DefaultPreemption {
         Ok(Self { args, budgets: handle.listers.get() })
     }
 
-    /// Finds nodes where pods can make room; if there are none, why each does not help.
-    fn candidates<'a>(
+    /// Finds the node where least is lost among enough of those where pods can make room; if there are none, how
+    /// many nodes say what against it.
+    fn search(
         &self,
         state: &CycleState,
         pod: &PodInfo,
-        cluster: &WhatIf<'a>,
+        cluster: &WhatIf<'_>,
         nodes: &[NodeId],
-    ) -> Result<Vec<Candidate<'a>>, Vec<(NodeId, Status)>> {
+    ) -> Result<(NodeId, Looked), Vec<(Status, usize)>> {
+        let nobody = || Status::unresolvable(NO_VICTIMS);
         // Most pods that fit nowhere are of the lowest priority: no node needs a look.
         if cluster.snapshot().lowest_priority().is_none_or(|lowest| lowest >= pod.priority) {
-            return Err(nodes.iter().map(|&node| (node, Status::unresolvable(NO_VICTIMS))).collect());
+            return Err(vec![(nobody(), nodes.len())]);
         }
-        let budgets = self.budgets.list();
+        let (version, budgets) = (self.budgets.version(), self.budgets.list());
         let (enough, offset) = (self.args.enough(nodes.len()), cluster.rng().below(nodes.len()));
-        let (mut kind, mut harsh, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut best, mut found, mut kind): (Option<(NodeId, Looked)>, _, _) = (None, 0, false);
+        let mut refusals = Vec::new();
         for &node in nodes[offset..].iter().chain(&nodes[..offset]) {
-            let budgets = Budgets::new(budgets.iter().map(|budget| &**budget));
-            match victims(state, pod, cluster, node, budgets) {
-                Ok(candidate) if candidate.violations == 0 => kind.push(candidate),
-                Ok(candidate) => harsh.push(candidate),
-                Err(status) => refusals.push((node, status)),
+            let looked = cluster.remembered(node, version, || {
+                let budgets = Budgets::new(budgets.iter().map(|budget| &**budget));
+                Looked::new(sacrifice(state, pod, cluster, node, budgets))
+            });
+            let Ok(sacrifice) = &*looked else {
+                refusals.push(looked);
+                continue;
+            };
+            (found, kind) = (found + 1, kind || sacrifice.loss.0 == 0);
+            let least = best.as_ref().and_then(|(_, best)| Some((**best).as_ref().ok()?.loss));
+            if least.is_none_or(|least| sacrifice.loss < least) {
+                best = Some((node, looked));
             }
-            if !kind.is_empty() && kind.len() + harsh.len() >= enough {
+            if kind && found >= enough {
                 break;
             }
         }
-        kind.append(&mut harsh);
-        if kind.is_empty() { Err(refusals) } else { Ok(kind) }
+        best.ok_or_else(|| {
+            let said = refusals.iter().filter_map(|looked| (**looked).as_ref().err());
+            said.map(|status| (status.clone(), 1)).collect()
+        })
     }
 }
 
 /// Who has to go from one node.
-fn victims<'a>(
+fn sacrifice(
     state: &CycleState,
     pod: &PodInfo,
-    cluster: &WhatIf<'a>,
+    cluster: &WhatIf<'_>,
     node: NodeId,
     mut budgets: Budgets<'_>,
-) -> Result<Candidate<'a>, Status> {
+) -> Result<Sacrifice, Status> {
     let there = cluster.snapshot().view(node).pods();
     let mut lower: Vec<&PlacedPod> = there.filter(|there| there.priority < pod.priority).collect();
     if lower.is_empty() {
@@ -247,20 +258,16 @@ fn victims<'a>(
         return Err(Status::error(format!("expected at least one victim pod on node {name:?}")));
     }
     sort_by_importance(&mut victims);
-    Ok(Candidate { node, victims, violations })
+    let loss = loss(&victims, violations);
+    Ok(Sacrifice { victims: victims.into_iter().map(|victim| victim.uid.clone()).collect(), loss })
 }
 
 /// The nodes where it may help if pods go, by number.
 fn in_question(diagnosis: &Diagnosis, snapshot: &Snapshot) -> Vec<NodeId> {
     let helps = |status: &Status| status.code() == Code::Unschedulable;
-    let rejected = diagnosis.rejected.iter();
-    let mut nodes: Vec<NodeId> = rejected.filter(|(_, status)| helps(status)).map(|(id, _)| *id).collect();
-    if diagnosis.absent.as_ref().is_some_and(helps) {
-        let known: BTreeSet<NodeId> = diagnosis.rejected.iter().map(|(id, _)| *id).collect();
-        nodes.extend(snapshot.nodes().iter().filter(|id| !known.contains(id)));
-    }
-    nodes.sort_unstable();
-    nodes
+    let others = diagnosis.absent.as_ref().is_some_and(helps);
+    let in_question = |node: &NodeId| diagnosis.rejected.get(*node).map_or(others, helps);
+    snapshot.nodes().iter().copied().filter(in_question).collect()
 }
 
 /// Why a pod may not preempt now.
@@ -304,36 +311,33 @@ impl PostFilter for DefaultPreemption {
             return refused(why).into();
         }
         let nodes = in_question(diagnosis, cluster.snapshot());
-        let candidates = self.candidates(state, pod, cluster, &nodes);
-        let best = match candidates {
-            Ok(candidates) => candidates.into_iter().min_by_key(Candidate::loss),
-            Err(refusals) => {
-                let failed = refusals.iter().find(|(_, status)| !status.is_rejected());
-                if let Some((_, status)) = failed {
+        let (node, looked) = match self.search(state, pod, cluster, &nodes) {
+            Ok(found) => found,
+            Err(said) => {
+                if let Some((status, _)) = said.iter().find(|(status, _)| !status.is_rejected()) {
                     return Status::error(format!("preemption: {status}")).into();
                 }
-                let account = Diagnosis {
-                    all_nodes: cluster.snapshot().nodes().len(),
-                    rejected: refusals,
-                    absent: Some(Status::unresolvable(NO_HELP)),
-                    ..Diagnosis::default()
-                };
-                let status = refused(account.message());
+                let all = cluster.snapshot().nodes().len();
+                let others = (Status::unresolvable(NO_HELP), all - nodes.len());
+                let status = refused(account(
+                    all,
+                    said.iter().chain([&others]).map(|(status, nodes)| (status, *nodes)),
+                ));
                 return PostFiltered { status, nomination: Nomination::Clear, ..PostFiltered::default() };
             }
         };
-        let Some(best) = best else { return refused("no candidate node for preemption").into() };
-        let node = cluster.snapshot().view(best.node).name();
-        let victim = |pod: &&PlacedPod| Victim {
+        let victims = (*looked).as_ref().map_or(&[][..], |sacrifice| &sacrifice.victims);
+        let victims = victims.iter().filter_map(|uid| cluster.snapshot().pod(uid)).map(|(pod, _)| Victim {
             namespace: pod.namespace.to_string(),
             name: pod.name.to_string(),
             uid: pod.uid.to_string(),
-        };
+        });
+        let node = cluster.snapshot().view(node).name();
         let less = cluster.nominator().on(node).filter(|held| held.priority < pod.priority);
         PostFiltered {
             status: Status::success(),
             nomination: Nomination::Node(node.to_owned()),
-            victims: best.victims.iter().map(victim).collect(),
+            victims: victims.collect(),
             displaced: less.cloned().collect(),
         }
     }

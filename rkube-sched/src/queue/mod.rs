@@ -23,7 +23,7 @@ mod nominator;
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -137,9 +137,15 @@ pub struct SchedulingQueue {
     leftovers: BTreeSet<(Instant, Uid)>,
     in_flight: InFlight,
     nominator: Nominator,
+    /// Pods for which others are being sent away, and how many events there had been when that began.
+    held: HashMap<Uid, u64, FixedState>,
+    events: u64,
     faults: Vec<(Arc<PodInfo>, Status)>,
     sequence: u64,
 }
+
+/// Instead of a plugin's name: others are being sent away for the pod.
+const PREEMPTING: &str = "DefaultPreemption";
 
 /// How many pods wait where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,6 +176,8 @@ impl SchedulingQueue {
             leftovers: BTreeSet::new(),
             in_flight: InFlight::default(),
             nominator: Nominator::default(),
+            held: HashMap::default(),
+            events: 0,
             faults: Vec::new(),
             sequence: 0,
         }
@@ -255,7 +263,12 @@ impl SchedulingQueue {
     /// Puts a pod where it belongs; PreEnqueue may keep it out of both queues.
     fn enqueue(&mut self, mut pod: QueuedPod, wake: Wake, now: Instant) {
         self.remove_waiting(&pod.info.uid.clone());
+        if self.held.contains_key(&pod.info.uid) {
+            pod.gated_by = Some(PREEMPTING);
+            return self.park(pod);
+        }
         if wake == Wake::Skip {
+            pod.gated_by = pod.gated_by.filter(|gate| *gate != PREEMPTING);
             return self.park(pod);
         }
         pod.gated_by = self.gate(&pod.info);
@@ -293,7 +306,7 @@ impl SchedulingQueue {
     fn park(&mut self, pod: QueuedPod) {
         let uid = pod.info.uid.clone();
         // A gated pod waits for its gate, however long.
-        if pod.gated_by.is_none() {
+        if pod.gated_by.is_none_or(|gate| gate == PREEMPTING) {
             self.leftovers.insert((pod.timestamp + self.config.max_unschedulable, uid.clone()));
         }
         for plugin in keepers(&pod) {
@@ -430,6 +443,7 @@ impl SchedulingQueue {
     /// A pod is gone, or has got a node elsewhere.
     pub fn delete(&mut self, uid: &str) {
         self.nominator.clear(uid);
+        self.held.remove(uid);
         if let Some(flight) = self.in_flight.get_mut(uid) {
             flight.deleted = true;
         }
@@ -446,6 +460,7 @@ impl SchedulingQueue {
         if !self.profiles.iter().any(|profile| profile.is_of_interest(event)) {
             return;
         }
+        self.events += 1;
         self.in_flight.record(event);
         let asks = |plugin: &str| {
             plugin.is_empty() || self.profiles.iter().any(|profile| profile.asks_for(plugin, event))
@@ -465,8 +480,25 @@ impl SchedulingQueue {
         }
     }
 
+    /// Others are being sent away to make room for a pod: it waits, whatever happens, until
+    /// [`SchedulingQueue::let_go`], as kube-scheduler keeps pods out of its queue while it preempts for them.
+    pub fn hold(&mut self, uid: &Uid) {
+        self.held.insert(uid.clone(), self.events);
+    }
+
+    /// A pod that was held may be tried again, and is if there is `room` now or anything has happened
+    /// meanwhile.
+    pub fn let_go(&mut self, uid: &str, room: bool, now: Instant) {
+        let Some(since) = self.held.remove(uid) else { return };
+        let wake = if room || since != self.events { Wake::AfterBackoff } else { Wake::Skip };
+        if let Some(pod) = self.unpark(uid) {
+            self.enqueue(pod, wake, now);
+        }
+    }
+
     /// Puts a waiting pod into the active queue whatever kept it (a plugin knows better).
     pub fn activate(&mut self, uid: &str, now: Instant) {
+        self.held.remove(uid);
         match self.remove_waiting(uid) {
             Some(pod) => self.enqueue(pod, Wake::Immediately, now),
             None if self.in_flight.get_mut(uid).is_some() => {
@@ -478,6 +510,7 @@ impl SchedulingQueue {
 
     /// Tries a waiting pod again after a backoff, whatever kept it: what its last try led to failed.
     pub fn retry(&mut self, uid: &str, now: Instant) {
+        self.held.remove(uid);
         match self.remove_waiting(uid) {
             Some(mut pod) => {
                 // A try that ended well so far has forgotten the errors before it.
@@ -506,6 +539,7 @@ impl SchedulingQueue {
             && due <= now
         {
             self.leftovers.pop_first();
+            self.held.remove(&uid);
             if let Some(pod) = self.release(&uid) {
                 self.enqueue(pod, Wake::AfterBackoff, now);
             }
@@ -533,7 +567,10 @@ fn waits_it_out(pod: &QueuedPod) -> bool {
 
 /// The plugins that keep a parked pod; an empty name if none does.
 fn keepers(pod: &QueuedPod) -> impl Iterator<Item = &'static str> {
-    let mut plugins = pod.rejected_by().peekable();
+    // Nothing that a plugin waits for helps a pod for which others are being sent away.
+    let held = pod.gated_by.filter(|gate| *gate == PREEMPTING);
+    let mut plugins =
+        pod.rejected_by().filter(move |plugin| held.is_none_or(|held| *plugin == held)).peekable();
     let none = plugins.peek().is_none().then_some("");
     plugins.chain(none)
 }

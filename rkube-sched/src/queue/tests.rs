@@ -78,6 +78,42 @@ fn secs(seconds: u64) -> Duration {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_waits_while_others_are_sent_away_for_it() {
+    for room in [true, false] {
+        let mut queue = queue(true);
+        let now = Instant::now();
+        queue.add(pod("a", 0, false), now);
+        let popped = queue.pop(now).unwrap();
+        let uid = popped.info.uid.clone();
+        queue.hold(&uid);
+        assert!(queue.requeue(refused(popped, ADDED), now));
+        queue.on_event(&event(Actions::ADD), now);
+        check_keepers(&queue);
+        assert!(!queue.is_ready() && queue.len().gated == 1);
+        queue.let_go(&uid, room, now);
+        check_keepers(&queue);
+        assert!(queue.is_ready(), "{room}: something has happened meanwhile");
+    }
+    let mut queue = queue(true);
+    let now = Instant::now();
+    queue.add(pod("a", 0, false), now);
+    let popped = queue.pop(now).unwrap();
+    let uid = popped.info.uid.clone();
+    queue.hold(&uid);
+    assert!(queue.requeue(refused(popped, ADDED), now));
+    queue.let_go(&uid, false, now);
+    assert!(!queue.is_ready() && queue.len().gated == 0, "nothing has happened");
+    queue.on_event(&event(Actions::ADD), now);
+    assert!(queue.is_ready());
+    // Nobody is forgotten, were the end of it never told.
+    let popped = queue.pop(now).unwrap();
+    queue.hold(&uid);
+    assert!(queue.requeue(refused(popped, ADDED), now));
+    queue.flush(now + secs(301));
+    assert!(queue.is_ready());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_pod_waits_for_an_event_of_its_plugin_and_its_backoff() {
     let (mut queue, start) = (queue(false), Instant::now());
     queue.add(pod("a", 0, false), start);
@@ -449,7 +485,7 @@ impl Pair {
 fn check_keepers(queue: &SchedulingQueue) {
     let mut kept = BTreeMap::<&str, BTreeSet<&Uid>>::new();
     for (uid, pod) in &queue.unschedulable {
-        for plugin in pod.rejected_by() {
+        for plugin in keepers(pod).filter(|plugin| !plugin.is_empty()) {
             kept.entry(plugin).or_default().insert(uid);
         }
         if pod.rejected_by().next().is_none() {

@@ -115,6 +115,8 @@ struct Row {
     unschedulable: bool,
     images: Box<[u32]>,
     pods: Vec<u32>,
+    /// The number of the last change of the node or a pod on it.
+    changed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -155,6 +157,8 @@ pub struct Snapshot {
     entries: Vec<Option<Entry>>,
     free_entries: Vec<u32>,
     log: DirtyLog,
+    /// How often a node or a pod has changed, in whatever way.
+    changes: u64,
     lineage: Lineage,
     tallies: Tallies,
 }
@@ -218,6 +222,22 @@ impl Snapshot {
     /// One node.
     pub fn view(&self, id: NodeId) -> NodeView<'_> {
         NodeView { snapshot: self, id, overlay: None }
+    }
+
+    /// A number that is another one after each change of the node, or of a pod that it has, had or gets.
+    pub(crate) fn changed(&self, id: NodeId) -> u64 {
+        self.row(id).changed
+    }
+
+    fn note_change(&mut self, id: NodeId) {
+        self.changes += 1;
+        self.rows[id.row()].changed = self.changes;
+    }
+
+    /// Something has changed of a node that others look at.
+    fn soil(&mut self, id: NodeId, dirty: Dirty) {
+        self.note_change(id);
+        self.log.push(id, dirty);
     }
 
     /// How many nodes take no new pods.
@@ -313,6 +333,7 @@ impl Snapshot {
             unschedulable: false,
             images: Box::default(),
             pods: Vec::new(),
+            changed: 0,
         };
         let id = match self.free_rows.pop() {
             Some(id) => {
@@ -360,7 +381,7 @@ impl Snapshot {
             self.nodes.insert(place, id);
         }
         self.release(before.0, before.1);
-        self.log.push(id, Dirty::Node);
+        self.soil(id, Dirty::Node);
         id
     }
 
@@ -386,7 +407,7 @@ impl Snapshot {
         if let Ok(place) = self.nodes.binary_search(&id) {
             self.nodes.remove(place);
         }
-        self.log.push(id, Dirty::Node);
+        self.soil(id, Dirty::Node);
         self.drop_row_if_unused(id);
         Some(id)
     }
@@ -419,6 +440,7 @@ impl Snapshot {
             entry.preempted = pod.preempted;
             entry.pod = pod;
             entry.pod.preempted |= entry.doomed;
+            self.note_change(node);
             if recounted {
                 self.log.push(node, Dirty::Load);
             }
@@ -476,7 +498,7 @@ impl Snapshot {
         };
         pods.push(slot);
         self.pods.insert(uid, slot);
-        self.log.push(id, Dirty::Load);
+        self.soil(id, Dirty::Load);
     }
 
     fn count_terms(&mut self, node: NodeId, pod: &PlacedPod, sign: i32) {
@@ -514,7 +536,7 @@ impl Snapshot {
         {
             moved.index = entry.index;
         }
-        self.log.push(entry.node, Dirty::Load);
+        self.soil(entry.node, Dirty::Load);
         self.drop_row_if_unused(entry.node);
         true
     }

@@ -12,8 +12,8 @@ use super::{
     tournament::{Best, OUT, Tournament},
 };
 use crate::{
-    engine::Candidates,
-    framework::{Filter, Profile, Score, Weighted},
+    engine::{Candidates, Refusals},
+    framework::{Filter, Profile, Score, Status, Weighted},
     snapshot::{Dirty, Facet, NodeId, NodeSet, NodeView, Origin, PodInfo, Snapshot},
 };
 
@@ -30,6 +30,8 @@ pub(super) struct Class {
     pub(super) plan: Arc<Plan>,
     /// When it was last asked for.
     pub(super) used: u64,
+    /// No other class has this number.
+    pub(super) number: u64,
     /// How much of the snapshot's log it knows.
     seen: u64,
     /// Nodes that pass the filters that read objects only.
@@ -48,6 +50,10 @@ pub(super) struct Class {
     counted: u64,
     /// The feasible nodes by what they are to the questions asked lately, the last one first.
     groupings: Vec<Groups>,
+    /// Why the other nodes are not feasible, once that was asked; and how many nodes were looked at for it since
+    /// it was asked last.
+    refusals: Option<Arc<Refusals>>,
+    unasked: usize,
 }
 
 /// Whether all filters let a node pass; `None` if one fails.
@@ -59,6 +65,12 @@ fn passes(filters: &[Arc<dyn Filter>], plan: &Plan, pod: &PodInfo, node: NodeVie
         }
     }
     Some(true)
+}
+
+/// What the first filter that refuses has against a node.
+fn refusal(plan: &Plan, pod: &PodInfo, node: NodeView<'_>) -> Option<Status> {
+    let mut said = plan.filters.iter().map(|filter| (filter.filter(&plan.state, pod, node), filter.name()));
+    said.find(|(status, _)| !status.is_success()).map(|(status, name)| status.from_plugin(name))
 }
 
 fn sum(scores: &[Weighted], plan: &Plan, pod: &PodInfo, node: NodeView<'_>) -> Option<i32> {
@@ -136,6 +148,7 @@ impl Class {
             pod: pod.clone(),
             localities,
             used: 0,
+            number: 0,
             seen: snapshot.log().generation(),
             passing: Bits::of(rows, &passing),
             feasible: Bits::of(rows, &feasible),
@@ -146,6 +159,8 @@ impl Class {
             totals: Tournament::default(),
             counted: 0,
             groupings: Vec::new(),
+            refusals: None,
+            unasked: 0,
             plan: Arc::new(plan),
         };
         class.count_anew();
@@ -194,6 +209,7 @@ impl Class {
         for &(id, dirty) in &changes {
             self.look(snapshot.view(id), dirty)?;
         }
+        self.note_refusals(snapshot, changes.iter().map(|(id, _)| *id));
         self.settle(changes.iter().map(|(id, _)| *id))?;
         self.seen = log.generation();
         Some(())
@@ -240,6 +256,37 @@ impl Class {
         }
         self.show(row, feasible);
         Some(())
+    }
+
+    /// Keeps up what nodes have against the pods, as long as somebody asks for it now and then.
+    fn note_refusals(&mut self, snapshot: &Snapshot, changed: impl ExactSizeIterator<Item = NodeId>) {
+        let Some(mut refusals) = self.refusals.take() else { return };
+        self.unasked += changed.len();
+        if self.unasked > snapshot.rows() || refusals.is_sparse() {
+            return;
+        }
+        let kept = Arc::make_mut(&mut refusals);
+        for id in changed {
+            let node = snapshot.view(id);
+            let there = node.node().is_some() && !self.feasible.get(id.row());
+            kept.set(id, there.then(|| refusal(&self.plan, &self.pod, node)).flatten());
+        }
+        self.refusals = Some(refusals);
+    }
+
+    /// What the nodes that are not feasible have against the pods.
+    pub(super) fn refusals(&mut self, snapshot: &Snapshot) -> Arc<Refusals> {
+        self.unasked = 0;
+        let (plan, pod) = (&self.plan, &self.pod);
+        let all = || {
+            let mut nodes = Candidates::new(snapshot, snapshot.nodes().to_vec());
+            for filter in &plan.filters {
+                nodes.plugin = filter.name();
+                filter.filter_all(&plan.state, pod, &mut nodes);
+            }
+            Arc::new(nodes.rejected.into_iter().collect())
+        };
+        self.refusals.get_or_insert_with(all).clone()
     }
 
     /// Makes a node feasible or not.

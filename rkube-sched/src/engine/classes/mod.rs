@@ -18,11 +18,15 @@ mod scale;
 mod tests;
 mod tournament;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use foldhash::fast::FixedState;
 
 use self::{class::Class, plan::Localities};
+use super::{Engine, memory::Memory};
 use crate::{
     framework::Profile,
     snapshot::{PodInfo, Snapshot},
@@ -32,6 +36,8 @@ use crate::{
 const MOST_ROWS: usize = 1 << 22;
 /// However many nodes there are, so many classes may be kept, and however few, not more.
 const MOST_CLASSES: (usize, usize) = (16, 512);
+/// So many classes remember what was found out about nodes.
+const MOST_MEMORIES: usize = 8;
 /// How many contents are remembered that were seen once.
 const REMEMBERED: usize = 1024;
 
@@ -58,6 +64,8 @@ pub struct Classes {
     snapshot: Option<Arc<()>>,
     by_content: HashMap<u64, Vec<Class>, FixedState>,
     len: usize,
+    /// What was found out about nodes for pods that fitted nowhere, the last class first.
+    memories: VecDeque<Memory>,
     /// Contents seen lately: a class is made for the second pod of its kind.
     recent: Vec<u64>,
     clock: u64,
@@ -100,16 +108,38 @@ impl Classes {
         let localities = plan::localities(profile, pod, snapshot);
         if let Some(mut class) = self.find(pod, profile, &localities) {
             if class.catch_up(snapshot).is_none() {
-                self.made += 1;
-                class = Class::new(profile, localities, pod, snapshot)?;
+                class = self.make(snapshot, pod, profile, localities)?;
             }
             return Some(class);
         }
         if !self.seen_before(pod.content_hash()) {
             return None;
         }
+        self.make(snapshot, pod, profile, localities)
+    }
+
+    fn make(
+        &mut self,
+        snapshot: &Snapshot,
+        pod: &Arc<PodInfo>,
+        profile: &Arc<Profile>,
+        localities: Localities,
+    ) -> Option<Class> {
         self.made += 1;
-        Class::new(profile, localities, pod, snapshot)
+        let mut class = Class::new(profile, localities, pod, snapshot)?;
+        class.number = self.made;
+        Some(class)
+    }
+
+    /// What was found out for pods of a class like this one.
+    fn memory(&mut self, class: u64, pod: &PodInfo, engine: &Engine<'_>) -> &Memory {
+        let place = self.memories.iter().position(|memory| memory.is_of(class, engine));
+        let memory = place.and_then(|place| self.memories.remove(place));
+        self.memories.truncate(MOST_MEMORIES - 1);
+        let mut memory = memory.unwrap_or_else(|| Memory::of(class, engine));
+        memory.own = engine.nominator.node_of(&pod.uid).and_then(|node| engine.snapshot.find(node));
+        self.memories.push_front(memory);
+        &self.memories[0]
     }
 
     fn find(&mut self, pod: &PodInfo, profile: &Arc<Profile>, localities: &Localities) -> Option<Class> {

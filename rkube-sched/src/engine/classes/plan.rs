@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) object_filters: Vec<Arc<dyn Filter>>,
     /// Filters that read the node's pods too.
     pub(super) load_filters: Vec<Arc<dyn Filter>>,
+    /// Both, in the profile's order: the first one that refuses a node has the say.
+    pub(super) filters: Vec<Arc<dyn Filter>>,
     /// Final scores that read the node's object only.
     pub(super) object_scores: Vec<Weighted>,
     /// Final scores that read the node's pods too.
@@ -103,6 +105,7 @@ impl Plan {
             _ => &mut self.object_filters,
         };
         filters.extend(part.filter.clone());
+        self.filters.extend(part.filter.clone());
         Some(())
     }
 

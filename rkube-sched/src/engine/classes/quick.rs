@@ -13,8 +13,8 @@ use super::{
     groups::{Groups, Offer},
 };
 use crate::{
-    engine::{Candidates, Decision, Engine, Outcome, Placement, Prepared},
-    framework::{CycleState, Filter, Normalization, Part, Profile, Weighted},
+    engine::{Candidates, Decision, Diagnosis, Engine, Outcome, Placement, Prepared, memory::Memory},
+    framework::{CycleState, Filter, Normalization, Part, Profile, Status, Weighted},
     snapshot::{NodeId, NodeSet, PodInfo},
 };
 
@@ -42,12 +42,9 @@ impl Engine<'_> {
     }
 
     fn quick(&self, classes: &mut Classes, pod: &Arc<PodInfo>, profile: &Arc<Profile>) -> Option<Outcome> {
-        if self.nominator.node_of(&pod.uid).is_some() {
-            return None;
-        }
         // Out of the table while it is at work: a panic leaves nothing half done behind.
         let mut class = classes.take(self.snapshot, pod, profile)?;
-        let outcome = self.by_class(&mut class, pod, &mut classes.grouped);
+        let outcome = self.by_class(&mut class, pod, classes);
         if !matches!(outcome, Err(Pass::Broken)) {
             classes.put_back(class, self.snapshot.rows());
         }
@@ -55,24 +52,64 @@ impl Engine<'_> {
         outcome.ok()
     }
 
-    fn by_class(&self, class: &mut Class, pod: &PodInfo, grouped: &mut u64) -> Result<Outcome, Pass> {
-        if class.count() == 0 {
-            return Err(Pass::Plain);
-        }
+    fn by_class(&self, class: &mut Class, pod: &PodInfo, classes: &mut Classes) -> Result<Outcome, Pass> {
         let mut state = class.plan.state.clone();
         let skipped = self.pre_filter_others(class, pod, &mut state)?;
-        let crowded = self.crowded(class, pod, &state, &skipped);
+        let is_local = class.plan.other_filters.iter().all(|part| skipped.contains(&part.name()));
+        let memory =
+            (is_local && !self.nominator.is_empty()).then(|| classes.memory(class.number, pod, self));
+        let mut crowded = self.crowded(class, pod, &state, &skipped, memory)?;
+        if let Some(node) = self.nominator.node_of(&pod.uid) {
+            if !is_local {
+                return Err(Pass::Plain);
+            }
+            let own = self.snapshot.find(node).filter(|id| class.is_feasible(*id));
+            if let Some(node) = own.filter(|own| crowded.iter().all(|(id, _)| id != own)) {
+                let decision = Decision::Place(Placement { node, feasible: 1, score: 0 });
+                return Ok(Outcome { decision, state });
+            }
+        }
+        if crowded.len() == class.count() {
+            if !is_local || self.snapshot.nodes().is_empty() {
+                return Err(Pass::Plain);
+            }
+            return Ok(self.unfit(class, pod, state, (&skipped, crowded), classes));
+        }
         if crowded.is_empty()
             && class.plan.asks_others()
             && let Some(decision) = self.among_groups(class, pod, &mut state, &skipped)?
         {
-            *grouped += 1;
+            classes.grouped += 1;
             return Ok(Outcome { decision, state });
         }
+        crowded.sort_unstable_by_key(|(id, _)| *id);
+        let crowded: Vec<NodeId> = crowded.into_iter().map(|(id, _)| id).collect();
         class.set_feasible(&crowded, false).ok_or(Pass::Broken)?;
         let decision = self.among_feasible(class, pod, &mut state, &skipped);
         class.set_feasible(&crowded, true).ok_or(Pass::Broken)?;
         Ok(Outcome { decision: decision?, state })
+    }
+
+    /// No node is feasible, by what the local filters say and the room that is held for others.
+    fn unfit(
+        &self,
+        class: &mut Class,
+        pod: &PodInfo,
+        mut state: CycleState,
+        (skipped, crowded): (&Names, Vec<(NodeId, Status)>),
+        classes: &mut Classes,
+    ) -> Outcome {
+        let mut rejected = class.refusals(self.snapshot);
+        if !crowded.is_empty() {
+            let all = Arc::make_mut(&mut rejected);
+            crowded.into_iter().for_each(|(node, status)| all.set(node, Some(status)));
+        }
+        let mut diagnosis = Diagnosis { all_nodes: self.snapshot.nodes().len(), ..Diagnosis::default() };
+        diagnosis.take(rejected);
+        let prepared = Prepared::new(&class.profile, None, skipped);
+        let memory = classes.memory(class.number, pod, self);
+        let decision = self.post_filter(pod, &class.profile, &mut state, (diagnosis, prepared), Some(memory));
+        Outcome { decision, state }
     }
 
     /// Runs PreFilter of the plugins that are not local; gives all that skip.
@@ -90,22 +127,38 @@ impl Engine<'_> {
         Ok(skipped)
     }
 
-    /// The feasible nodes where room is held for others without which the pod would fit.
-    fn crowded(&self, class: &Class, pod: &PodInfo, state: &CycleState, skipped: &Names) -> Vec<NodeId> {
+    /// The feasible nodes where room is held for others without which the pod would fit, and what is in the
+    /// way there.
+    fn crowded(
+        &self,
+        class: &Class,
+        pod: &PodInfo,
+        state: &CycleState,
+        skipped: &Names,
+        memory: Option<&Memory>,
+    ) -> Result<Vec<(NodeId, Status)>, Pass> {
+        let mut crowded = Vec::new();
         if self.nominator.is_empty() {
-            return Vec::new();
+            return Ok(crowded);
         }
         let prepared = Prepared::new(&class.profile, None, skipped);
-        let held = self.nominator.nodes().filter_map(|name| self.snapshot.find(name));
-        let mut crowded: Vec<NodeId> = held
-            .filter(|id| class.is_feasible(*id))
-            .filter(|id| {
-                let node = self.snapshot.view(*id);
-                !self.filter_beside_nominated(node, pod, &prepared, state).is_success()
-            })
-            .collect();
-        crowded.sort_unstable();
-        crowded
+        let mut ask = |id: NodeId| {
+            let look = || self.filter_beside_nominated(self.snapshot.view(id), pod, &prepared, state);
+            let status = match memory {
+                Some(memory) => memory.recall(&memory.beside, self, pod, (id, 0), look),
+                None => look(),
+            };
+            let valid = status.is_success() || status.is_rejected();
+            crowded.extend((!status.is_success()).then_some((id, status)));
+            valid.then_some(()).ok_or(Pass::Plain)
+        };
+        if class.count() < self.nominator.len() {
+            class.ids().into_iter().try_for_each(ask)?;
+        } else {
+            let held = self.nominator.nodes().filter_map(|name| self.snapshot.find(name));
+            held.filter(|id| class.is_feasible(*id)).try_for_each(&mut ask)?;
+        }
+        Ok(crowded)
     }
 
     fn among_feasible(
@@ -118,9 +171,6 @@ impl Engine<'_> {
         let speaks = |filter: &&Arc<dyn Filter>| !skipped.contains(&filter.name());
         let filters = class.plan.other_filters.iter().filter_map(|part| part.filter.as_ref());
         let filters: SmallVec<[_; 4]> = filters.filter(speaks).collect();
-        if class.count() == 0 {
-            return Err(Pass::Plain);
-        }
         if filters.is_empty() && class.plan.other_scores.is_empty() {
             return self.best_of(class);
         }

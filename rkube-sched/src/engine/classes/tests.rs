@@ -7,8 +7,8 @@ use serde_json::json;
 use crate::{
     engine::{Classes, Decision, Engine},
     framework::{
-        CycleState, Filter, Handle, Locality, Normalization, Plugin, Point, Points, ProfileConfig, Profiles,
-        Score, Status, default_normalize,
+        CycleState, Filter, Handle, Locality, Nomination, Normalization, Plugin, Point, Points,
+        ProfileConfig, Profiles, Score, Status, default_normalize,
     },
     queue::Nominator,
     snapshot::{NodeView, PlacedPod, PodInfo, Snapshot},
@@ -64,11 +64,19 @@ fn unprepared() -> Profiles {
 
 #[derive(Clone, Debug)]
 enum Step {
-    SetNode { node: u8, cpu: u8, zone: u8, taint: u8, cordoned: bool },
+    SetNode {
+        node: u8,
+        cpu: u8,
+        zone: u8,
+        taint: u8,
+        cordoned: bool,
+    },
     RemoveNode(u8),
     RemovePod(u8),
     Nominate(u8, u8),
     Decide(u8),
+    /// One that did not fit is tried again.
+    Retry(u8),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -81,6 +89,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..60u8).prop_map(Step::RemovePod),
         1 => (0..6u8, 0..9u8).prop_map(|(pod, node)| Step::Nominate(pod, node)),
         14 => (0..6u8).prop_map(Step::Decide),
+        4 => any::<u8>().prop_map(Step::Retry),
     ];
     prop::collection::vec(step, 0..80)
 }
@@ -115,38 +124,85 @@ fn of_kind(kind: u8, name: &str) -> PodInfo {
     pod(name, spec)
 }
 
-fn agree(steps: &[Step], custom: Option<Locality>, seed: u64) -> Result<(), TestCaseError> {
-    let profiles = profiles(custom);
-    let (mut snapshot, mut nominator) = (Snapshot::default(), Nominator::default());
-    let mut classes = Classes::default();
-    let mut count = 0;
-    for (at, step) in steps.iter().enumerate() {
+/// A cluster in which pods are tried, by way of classes and without.
+struct Trials {
+    profiles: Profiles,
+    snapshot: Snapshot,
+    nominator: Nominator,
+    classes: Classes,
+    waiting: Vec<Arc<PodInfo>>,
+    count: usize,
+}
+
+impl Trials {
+    fn apply(&mut self, step: &Step, seed: u64) -> Result<(), TestCaseError> {
         match step {
             Step::SetNode { node, cpu, zone, taint, cordoned } => {
-                set_node(&mut snapshot, *node, *cpu, *zone, *taint, *cordoned);
+                set_node(&mut self.snapshot, *node, *cpu, *zone, *taint, *cordoned);
             }
-            Step::RemoveNode(node) => drop(snapshot.remove_node(&format!("n{node}"))),
-            Step::RemovePod(number) => drop(snapshot.remove_pod(&format!("uid-p{number}"))),
+            Step::RemoveNode(node) => drop(self.snapshot.remove_node(&format!("n{node}"))),
+            Step::RemovePod(number) => drop(self.snapshot.remove_pod(&format!("uid-p{number}"))),
             Step::Nominate(kind, node) => {
-                nominator.nominate(Arc::new(of_kind(*kind, &format!("held{kind}"))), &format!("n{node}"));
+                let held = Arc::new(of_kind(*kind, &format!("held{kind}")));
+                self.nominator.nominate(held, &format!("n{node}"));
             }
             Step::Decide(kind) => {
-                let pod = Arc::new(of_kind(*kind, &format!("p{count}")));
-                count += 1;
-                let profile = profiles.of(&pod).unwrap();
-                let engine = |rng| Engine { snapshot: &snapshot, nominator: &nominator, rng };
-                let (one, other) = (Rng::seeded(seed + at as u64), Rng::seeded(seed + at as u64));
-                let plain = engine(&one).decide(&pod, profile).decision;
-                let quick = engine(&other).decide_in(&mut classes, &pod, profile).decision;
-                prop_assert_eq!(format!("{plain:?}"), format!("{quick:?}"));
-                if let Decision::Place(placement) = quick {
-                    let node = snapshot.view(placement.node).name().to_owned();
-                    snapshot.assume(PlacedPod::from(&*pod), &node);
-                }
+                let pod = Arc::new(of_kind(*kind, &format!("p{}", self.count)));
+                self.count += 1;
+                self.decide(pod, seed)?;
             }
+            Step::Retry(choice) if !self.waiting.is_empty() => {
+                let pod = self.waiting.swap_remove(usize::from(*choice) % self.waiting.len());
+                self.decide(pod, seed)?;
+            }
+            Step::Retry(_) => {}
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Decides, and carries that out; of those that have to go, every third one takes its time.
+    fn decide(&mut self, pod: Arc<PodInfo>, seed: u64) -> Result<(), TestCaseError> {
+        let profile = self.profiles.of(&pod).unwrap();
+        let engine = |rng| Engine { snapshot: &self.snapshot, nominator: &self.nominator, rng };
+        let (one, other) = (Rng::seeded(seed), Rng::seeded(seed));
+        let plain = engine(&one).decide(&pod, profile).decision;
+        let quick = engine(&other).decide_in(&mut self.classes, &pod, profile).decision;
+        prop_assert_eq!(format!("{plain:?}"), format!("{quick:?}"));
+        match quick {
+            Decision::Place(placement) => {
+                let node = self.snapshot.view(placement.node).name().to_owned();
+                self.nominator.clear(&pod.uid);
+                self.snapshot.assume(PlacedPod::from(&*pod), &node);
+            }
+            Decision::Unfit(unfit) => {
+                if let Nomination::Node(node) = &unfit.plan.nomination {
+                    self.nominator.nominate(pod.clone(), node);
+                }
+                for (at, victim) in unfit.plan.victims.iter().enumerate() {
+                    if (seed + at as u64).is_multiple_of(3) {
+                        self.snapshot.doom(&victim.uid, true);
+                    } else {
+                        self.snapshot.remove_pod(&victim.uid);
+                    }
+                }
+                self.waiting.push(pod);
+            }
+            Decision::Fail(status) => prop_assert!(false, "{}", status),
+        }
+        Ok(())
+    }
+}
+
+fn agree(steps: &[Step], custom: Option<Locality>, seed: u64) -> Result<(), TestCaseError> {
+    let mut trials = Trials {
+        profiles: profiles(custom),
+        snapshot: Snapshot::default(),
+        nominator: Nominator::default(),
+        classes: Classes::default(),
+        waiting: Vec::new(),
+        count: 0,
+    };
+    steps.iter().enumerate().try_for_each(|(at, step)| trials.apply(step, seed + at as u64))
 }
 
 proptest! {
@@ -340,4 +396,37 @@ fn sociable_pods_are_decided_by_groups() {
         // The first one has no class, and nobody to look for; what it is changes what others are to it.
         assert!(classes.grouped() >= 98, "{kind}: {classes:?}");
     }
+}
+
+/// What is known of nodes where pods could make room is told again as long as it holds, and no longer.
+#[test]
+fn a_node_is_looked_at_again_only_when_it_changes() {
+    let (profiles, mut snapshot, mut classes) = (profiles(None), Snapshot::default(), Classes::default());
+    let mut nominator = Nominator::default();
+    (0..4).for_each(|node| set_node(&mut snapshot, node, 1, 1, 0, false));
+    for node in 0..4 {
+        snapshot.assume(PlacedPod::from(&of_kind(0, &format!("low{node}"))), &format!("n{node}"));
+    }
+    let mut looked = |snapshot: &Snapshot, nominator: &Nominator, name: &str| {
+        let pod = of_kind(4, name);
+        let asks = json!([{"name": "c", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}]);
+        let pod = Arc::new(crate::testing::pod(name, json!({"containers": asks, "priority": pod.priority})));
+        let rng = Rng::seeded(1);
+        let engine = Engine { snapshot, nominator, rng: &rng };
+        let decided = engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap()).decision;
+        let Decision::Unfit(unfit) = decided else { panic!("{decided:?}") };
+        let Nomination::Node(node) = unfit.plan.nomination else { panic!("{unfit:?}") };
+        let known = classes.memories.front().map_or(0, |memory| memory.asked());
+        (pod, node, known)
+    };
+    assert_eq!(looked(&snapshot, &nominator, "a").2, 0, "the first of its kind has no class");
+    assert_eq!(looked(&snapshot, &nominator, "b").2, 4);
+    let (pod, node, asked) = looked(&snapshot, &nominator, "c");
+    assert_eq!(asked, 4, "nothing has changed");
+    nominator.nominate(pod, &node);
+    let (_, other, asked) = looked(&snapshot, &nominator, "d");
+    assert_eq!(asked, 5, "the room of one node is held");
+    assert_ne!(other, node);
+    snapshot.assume(PlacedPod::from(&of_kind(5, "new")), "n1");
+    assert_eq!(looked(&snapshot, &nominator, "e").2, 6, "a pod came to one node");
 }

@@ -55,7 +55,7 @@ use crate::{
         ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
-    snapshot::{PlacedPod, PodInfo, Snapshot},
+    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot},
 };
 
 pub use announce::EventRate;
@@ -75,7 +75,7 @@ pub struct Config {
     pub plugins: PluginRegistry,
     /// The queue's times.
     pub queue: QueueConfig,
-    /// How many bindings may be under way at once, not counting those that Permit has held.
+    /// How many bindings may be under way at once, not counting those that wait for others.
     pub max_bindings: usize,
     /// How many `Scheduled` events are written.
     pub scheduled_events: EventRate,
@@ -150,8 +150,8 @@ struct Driver {
     departures: Departures,
     /// Bindings under way.
     bindings: usize,
-    /// Of those, the ones that Permit has held: however long they wait, others go on.
-    held: usize,
+    /// Of those, the ones that may wait long: they keep nobody from being bound.
+    patient: usize,
     /// Of those, the ones that begin together.
     batch: Vec<Binding>,
     max_bindings: usize,
@@ -183,7 +183,7 @@ impl Scheduler {
             announcer: Announcer::new(config.scheduled_events),
             departures: Departures::default(),
             bindings: 0,
-            held: 0,
+            patient: 0,
             batch: Vec::new(),
             max_bindings: config.max_bindings.max(1),
             client,
@@ -257,7 +257,7 @@ impl Driver {
             }
             let mut tried = 0;
             while tried < BATCH
-                && self.bindings - self.held < self.max_bindings
+                && self.bindings - self.patient < self.max_bindings
                 && let Some(pod) = self.queue.pop(Instant::now())
             {
                 self.try_pod(pod);
@@ -325,7 +325,8 @@ impl Driver {
                 let node = self.snapshot.view(placement.node).name().to_owned();
                 self.snapshot.assume(PlacedPod::from(&*pod.info), &node);
                 self.queue.nominator_mut().clear(&uid);
-                self.start_binding(Binding { pod, node, state, profile, held: false });
+                let binding = Binding { pod, node, state, profile, patient: false };
+                self.start_binding(binding, placement.node);
                 // At once: who is tried after this one is not to be tried again for it.
                 self.activate_asked();
             }
@@ -346,8 +347,8 @@ impl Driver {
         engine.decide_in(&mut self.classes, &pod.info, profile)
     }
 
-    fn start_binding(&mut self, mut binding: Binding) {
-        let reserved = binding.reserve();
+    fn start_binding(&mut self, mut binding: Binding, node: NodeId) {
+        let reserved = binding.reserve(self.snapshot.view(node));
         if !reserved.is_success() {
             return self.give_up(binding, &reserved);
         }
@@ -355,12 +356,13 @@ impl Driver {
             Err(status) => self.give_up(binding, &status),
             Ok(None) => {
                 self.bindings += 1;
+                binding.patient = binding.will_wait();
+                self.patient += usize::from(binding.patient);
                 self.batch.push(binding);
             }
             Ok(Some(hold)) => {
-                self.bindings += 1;
-                self.held += 1;
-                binding.held = true;
+                (self.bindings, self.patient) = (self.bindings + 1, self.patient + 1);
+                binding.patient = true;
                 let task = binding.run_held(hold, self.handle.waiting.clone(), self.inbox.clone());
                 self.client_spawner().spawn("binding", task);
             }
@@ -383,7 +385,7 @@ impl Driver {
 
     fn binding_ended(&mut self, ended: Ended) {
         self.bindings -= 1;
-        self.held -= usize::from(ended.binding.held);
+        self.patient -= usize::from(ended.binding.patient);
         if !ended.status.is_success() {
             return self.give_up(ended.binding, &ended.status);
         }

@@ -31,6 +31,7 @@
 //! ```
 
 mod allocation;
+mod claims;
 mod configuration;
 pub mod driver;
 pub mod engine;

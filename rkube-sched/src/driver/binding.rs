@@ -10,8 +10,9 @@ use tokio::{
 
 use super::inbox::{Inbox, News};
 use crate::{
-    framework::{CycleState, Permission, Profile, Status, WaitingPods, contained, contained_async},
+    framework::{CycleState, Permission, PreBind, Profile, Status, WaitingPods, contained, contained_async},
     queue::QueuedPod,
+    snapshot::NodeView,
 };
 
 /// A pod on its way to its node.
@@ -21,8 +22,8 @@ pub(super) struct Binding {
     pub(super) node: String,
     pub(super) state: CycleState,
     pub(super) profile: Arc<Profile>,
-    /// Whether Permit has held it.
-    pub(super) held: bool,
+    /// Whether it may wait long, for Permit's word or for what PreBind needs.
+    pub(super) patient: bool,
 }
 
 /// How it ended.
@@ -44,15 +45,23 @@ pub(super) struct Hold {
 
 impl Binding {
     /// Runs Reserve. A failure leaves nothing reserved.
-    pub(super) fn reserve(&mut self) -> Status {
+    pub(super) fn reserve(&mut self, node: NodeView<'_>) -> Status {
         for plugin in &self.profile.reserve {
-            let reserve = || plugin.reserve(&mut self.state, &self.pod.info, &self.node);
+            let reserve = || plugin.reserve(&mut self.state, &self.pod.info, node);
             let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
             if !status.is_success() {
                 return status.from_plugin(plugin.name());
             }
         }
         Status::success()
+    }
+
+    /// Whether PreBind will wait for others. A plugin that panics here will again there.
+    pub(super) fn will_wait(&self) -> bool {
+        let waits = |plugin: &Arc<dyn PreBind>| {
+            contained(plugin.name(), "PreBind", || plugin.waits(&self.state, &self.pod.info)).unwrap_or(false)
+        };
+        self.profile.pre_bind.iter().any(waits)
     }
 
     /// Gives back what Reserve took, last first.

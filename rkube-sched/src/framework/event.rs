@@ -2,10 +2,13 @@
 //!
 //! Semantics: KEP-4247 (per-plugin callback functions for accurate requeueing).
 
-use std::{ops::BitOr, sync::Arc};
+use std::{any::Any, ops::BitOr, sync::Arc};
 
 use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod};
-use rkube_api::client::ObjectKey;
+use rkube_api::{
+    client::{Change, ObjectKey},
+    object::Kind,
+};
 
 use crate::snapshot::PodInfo;
 
@@ -116,10 +119,37 @@ pub enum Subject {
         /// After; absent if it is gone.
         new: Option<Arc<Node>>,
     },
-    /// An object of another kind, which [`Listers`](super::Listers) show as it is now.
-    Object(ObjectKey),
+    /// An object of another kind.
+    Object(Changed),
     /// Not known: a leftover flushed, a plugin's own event.
     Unknown,
+}
+
+/// An object of a kind that plugins read through [`Listers`](super::Listers), before and after.
+#[derive(Clone)]
+pub struct Changed {
+    /// Which.
+    pub key: ObjectKey,
+    old: Option<Arc<dyn Any + Send + Sync>>,
+    new: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for Changed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Changed({})", self.key)
+    }
+}
+
+impl Changed {
+    /// As it was, if it was there and is a `K`.
+    pub fn before<K: Kind>(&self) -> Option<&K> {
+        self.old.as_ref()?.downcast_ref()
+    }
+
+    /// As it is, if it is there and is a `K`.
+    pub fn after<K: Kind>(&self) -> Option<&K> {
+        self.new.as_ref()?.downcast_ref()
+    }
 }
 
 /// A change in the cluster.
@@ -145,8 +175,16 @@ impl ClusterEvent {
     }
 
     /// An object of another kind is new, has changed, or is gone.
-    pub fn other(resource: &'static str, actions: Actions, key: ObjectKey) -> Self {
-        Self { resource: Resource::Other(resource), actions, subject: Subject::Object(key) }
+    pub fn other<K: Kind>(change: &Change<K>) -> Self {
+        let any = |object: &Arc<K>| Some(object.clone() as Arc<dyn Any + Send + Sync>);
+        let (actions, old, new) = match change {
+            Change::Added(new) => (Actions::ADD, None, any(new)),
+            Change::Updated { old, new } => (Actions::UPDATE_OTHER, any(old), any(new)),
+            Change::Deleted(old) => (Actions::DELETE, any(old), None),
+        };
+        let key = ObjectKey::of(&**change.object());
+        let subject = Subject::Object(Changed { key, old, new });
+        Self { resource: Resource::Other(K::URL_PATH_SEGMENT), actions, subject }
     }
 
     /// A node is new.

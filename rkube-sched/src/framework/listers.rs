@@ -10,12 +10,12 @@ use indexmap::IndexMap;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
 use rkube_api::{
-    client::{Api, Cache, Change, Client, Informer, Informers, ListParams, ObjectKey},
+    client::{Api, Cache, Change, Client, Informer, Informers, ListParams},
     error::ApiError,
     object::Kind,
 };
 
-use super::{Actions, ClusterEvent};
+use super::ClusterEvent;
 
 /// The objects of the kinds that plugins ask for: kept current by informers where there is an API server,
 /// filled by hand where there is none. A kind that the server does not serve is empty.
@@ -109,14 +109,7 @@ struct Followed<K: Kind> {
 #[async_trait]
 impl<K: Kind> Source for Followed<K> {
     fn follow(&self, tell: Tell) {
-        self.informer.on_change(move |change: &Change<K>| {
-            let actions = match change {
-                Change::Added(_) => Actions::ADD,
-                Change::Updated { .. } => Actions::UPDATE_OTHER,
-                Change::Deleted(_) => Actions::DELETE,
-            };
-            tell(ClusterEvent::other(K::URL_PATH_SEGMENT, actions, ObjectKey::of(&**change.object())));
-        });
+        self.informer.on_change(move |change: &Change<K>| tell(ClusterEvent::other(change)));
     }
 
     async fn ready(&self) {

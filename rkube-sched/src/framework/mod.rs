@@ -45,7 +45,7 @@ mod waiting;
 
 pub use activation::Activations;
 pub(crate) use contain::{contained, contained_async};
-pub use event::{Actions, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
+pub use event::{Actions, Changed, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
 pub use listers::Listers;
 pub use points::{
     Bind, Filter, Locality, MAX_NODE_SCORE, Nomination, Normalization, Permission, Permit, Plugin, Point,

@@ -285,7 +285,7 @@ pub fn default_normalize(max: i64, reverse: bool, scores: &mut [i64]) {
 /// Takes resources of a plugin's own for the pod, and gives them back if the pod does not get there.
 pub trait Reserve: Plugin {
     /// Takes them.
-    fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: &str) -> Status;
+    fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status;
 
     /// Gives them back. It is called for every plugin of the profile, also for those whose reserve was
     /// never reached, so it must be harmless then; and it cannot fail.
@@ -313,6 +313,11 @@ pub trait Permit: Plugin {
 /// Work that must be done before the pod is bound: volumes, network.
 #[async_trait]
 pub trait PreBind: Plugin {
+    /// Whether it will wait for others, maybe long: the scheduler then goes on as if nothing were under way.
+    fn waits(&self, _state: &CycleState, _pod: &PodInfo) -> bool {
+        false
+    }
+
     /// Does it.
     async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, node: &str) -> Status;
 }

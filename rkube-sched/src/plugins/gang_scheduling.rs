@@ -29,7 +29,7 @@ use crate::{
         Permit, Plugin, PointSet, Points, PostFilter, PostFiltered, PreEnqueue, Reserve, Resource, Status,
         Subject,
     },
-    snapshot::{PodInfo, Uid, is_terminal, node_of, scheduling_group, uid_of},
+    snapshot::{NodeView, PodInfo, Uid, is_terminal, node_of, scheduling_group, uid_of},
 };
 
 /// The plugin's name.
@@ -150,7 +150,7 @@ impl Plugin for GangScheduling {
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
-            Subject::Object(key) => (pod.scheduling_group().as_ref() == Some(key)).into(),
+            Subject::Object(group) => (pod.scheduling_group().as_ref() == Some(&group.key)).into(),
             _ => Hint::Queue,
         }
     }
@@ -181,7 +181,7 @@ impl PreEnqueue for GangScheduling {
 }
 
 impl Reserve for GangScheduling {
-    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: &str) -> Status {
+    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: NodeView<'_>) -> Status {
         if let Ok(Some((key, _))) = self.gang_of(pod) {
             let mut gangs = self.gangs.lock();
             let gang = gangs.of(&key);

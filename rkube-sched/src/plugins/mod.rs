@@ -19,10 +19,14 @@ pub mod node_ports;
 pub mod node_resources_balanced_allocation;
 pub mod node_resources_fit;
 pub mod node_unschedulable;
+pub mod node_volume_limits;
 pub mod pod_topology_spread;
 pub mod priority_sort;
 pub mod scheduling_gates;
 pub mod taint_toleration;
+pub mod volume_binding;
+pub mod volume_restrictions;
+pub mod volume_zone;
 
 use std::any::Any;
 
@@ -73,6 +77,10 @@ const ALL: &[(&str, Make, i64)] = &[
     (node_affinity::NAME, node_affinity::make, 2),
     (node_ports::NAME, node_ports::make, 1),
     (node_resources_fit::NAME, node_resources_fit::make, 1),
+    (volume_restrictions::NAME, volume_restrictions::make, 1),
+    (node_volume_limits::NAME, node_volume_limits::make, 1),
+    (volume_binding::NAME, volume_binding::make, 1),
+    (volume_zone::NAME, volume_zone::make, 1),
     (pod_topology_spread::NAME, pod_topology_spread::make, 2),
     (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),
     (default_preemption::NAME, default_preemption::make, 1),

@@ -145,7 +145,8 @@ fn validate_strategy(path: &FieldPath<'_>, strategy: &ScoringStrategy, errors: &
     }
 }
 
-fn validate_shape(path: &FieldPath<'_>, shape: &[ShapePoint], errors: &mut ErrorList) {
+/// What is wrong with the points of a curve.
+pub(super) fn validate_shape(path: &FieldPath<'_>, shape: &[ShapePoint], errors: &mut ErrorList) {
     if shape.is_empty() {
         errors.push(FieldError::required(path, "at least one point must be specified"));
     }
@@ -167,8 +168,13 @@ fn validate_shape(path: &FieldPath<'_>, shape: &[ShapePoint], errors: &mut Error
 
 /// The curve, with scores from 0 to 100.
 fn scaled_shape(strategy: &ScoringStrategy) -> Vec<ShapePoint> {
-    let points = strategy.requested_to_capacity_ratio.iter().flat_map(|ratio| &ratio.shape);
-    points.map(|point| ShapePoint { score: point.score * MAX_NODE_SCORE / 10, ..*point }).collect()
+    scaled(strategy.requested_to_capacity_ratio.iter().flat_map(|ratio| &ratio.shape))
+}
+
+/// Points with scores from 0 to 100.
+pub(super) fn scaled<'a>(points: impl IntoIterator<Item = &'a ShapePoint>) -> Vec<ShapePoint> {
+    let one = |point: &ShapePoint| ShapePoint { score: point.score * MAX_NODE_SCORE / 10, ..*point };
+    points.into_iter().map(one).collect()
 }
 
 /// What the pod asks for of scalar resources: name, amount, and the column if any node or pod knows it.
@@ -294,7 +300,7 @@ fn least(requested: i64, allocatable: i64) -> i64 {
 }
 
 /// A broken line through the points, in whole numbers.
-fn on_curve(shape: &[ShapePoint], at: i64) -> i64 {
+pub(super) fn on_curve(shape: &[ShapePoint], at: i64) -> i64 {
     let Some(next) = shape.iter().position(|point| at <= point.utilization) else {
         return shape.last().map_or(0, |point| point.score);
     };

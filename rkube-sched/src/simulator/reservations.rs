@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     framework::{CycleState, Profile, Status, contained},
-    snapshot::{PodInfo, Uid},
+    snapshot::{NodeView, PodInfo, Uid},
 };
 
 /// What Reserve took for one pod.
@@ -21,9 +21,9 @@ impl Reservation {
         Self { profile, state, pod, node }
     }
 
-    fn reserve(&mut self) -> Status {
+    fn reserve(&mut self, node: NodeView<'_>) -> Status {
         for plugin in &self.profile.reserve {
-            let reserve = || plugin.reserve(&mut self.state, &self.pod, &self.node);
+            let reserve = || plugin.reserve(&mut self.state, &self.pod, node);
             let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
             if !status.is_success() {
                 return status.from_plugin(plugin.name());
@@ -53,11 +53,11 @@ impl Clone for Reservations {
 
 impl Reservations {
     /// Reserves. The error is a plugin's refusal or failure, which leaves nothing reserved.
-    pub(super) fn take(&mut self, mut reservation: Reservation) -> Result<(), Status> {
+    pub(super) fn take(&mut self, mut reservation: Reservation, node: NodeView<'_>) -> Result<(), Status> {
         if reservation.profile.reserve.is_empty() {
             return Ok(());
         }
-        let status = reservation.reserve();
+        let status = reservation.reserve(node);
         if status.is_success() {
             self.0.push(reservation);
             return Ok(());

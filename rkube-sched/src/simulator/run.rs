@@ -157,7 +157,7 @@ impl Simulator {
     ) -> Tried {
         let node = self.world.snapshot.view(placement.node).name().to_owned();
         let reservation = Reservation::new(profile, state, info.clone(), node.clone());
-        if let Err(status) = self.reserved.take(reservation) {
+        if let Err(status) = self.reserved.take(reservation, self.world.snapshot.view(placement.node)) {
             return refused_or_failed(status);
         }
         self.world.nominator.clear(&info.uid);

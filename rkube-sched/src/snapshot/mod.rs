@@ -27,6 +27,7 @@ mod requests;
 mod tally;
 mod topology;
 mod view;
+mod volumes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,7 +37,7 @@ use std::{
 
 use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::{Node, Taint};
-use rkube_api::meta::Quantity;
+use rkube_api::{client::ObjectKey, meta::Quantity};
 
 use self::tally::Tallies;
 
@@ -55,6 +56,7 @@ pub(crate) use tally::{Count, Sums};
 pub(crate) use topology::EACH_NODE;
 pub use topology::Topology;
 pub use view::{NodeSet, NodeView, Overlay};
+pub use volumes::{Disk, PodClaim, PodVolumes};
 
 /// A node's number in a snapshot: its row in every column. A removed node's number goes to a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +154,8 @@ pub struct Snapshot {
     with_terms: BTreeMap<NodeId, u32>,
     /// How many pods of a node keep others away, where there are any.
     with_anti_affinity: BTreeMap<NodeId, u32>,
+    /// How many pods name a claim, of those that any does.
+    claims: HashMap<ObjectKey, u32, FixedState>,
     /// How many pods there are of each priority.
     priorities: BTreeMap<i32, usize>,
     entries: Vec<Option<Entry>>,
@@ -482,6 +486,7 @@ impl Snapshot {
         let id = self.row_of(node);
         self.columns.apply(id, &pod.requests, 1);
         self.count_terms(id, &pod, 1);
+        self.count_claims(&pod, 1);
         *self.priorities.entry(pod.priority).or_default() += 1;
         let pods = &mut self.rows[id.row()].pods;
         let (uid, preempted) = (pod.uid.clone(), pod.preempted);
@@ -516,6 +521,23 @@ impl Snapshot {
         }
     }
 
+    fn count_claims(&mut self, pod: &PlacedPod, sign: i32) {
+        let Some(volumes) = &pod.volumes else { return };
+        for claim in volumes.shared_claims() {
+            let key = ObjectKey::new(&*pod.namespace, claim);
+            let count = self.claims.entry(key.clone()).or_default();
+            *count = count.saturating_add_signed(sign);
+            if *count == 0 {
+                self.claims.remove(&key);
+            }
+        }
+    }
+
+    /// Whether a pod that has a node names the claim.
+    pub fn is_claim_used(&self, claim: &ObjectKey) -> bool {
+        self.claims.contains_key(claim)
+    }
+
     /// A pod is gone, or has ended. False if it was not there.
     pub fn remove_pod(&mut self, uid: &str) -> bool {
         let Some(slot) = self.pods.remove(uid) else { return false };
@@ -523,6 +545,7 @@ impl Snapshot {
         self.free_entries.push(slot);
         self.columns.apply(entry.node, &entry.pod.requests, -1);
         self.count_terms(entry.node, &entry.pod, -1);
+        self.count_claims(&entry.pod, -1);
         if let Some(count) = self.priorities.get_mut(&entry.pod.priority) {
             *count -= 1;
             if *count == 0 {

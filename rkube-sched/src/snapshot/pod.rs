@@ -9,7 +9,7 @@ use rkube_api::{
     helpers::pod::{conditions_of, priority},
 };
 
-use super::{Requests, content};
+use super::{PodVolumes, Requests, content};
 use crate::{
     framework::DEFAULT_SCHEDULER,
     matching::{HostPort, PodTerms},
@@ -33,6 +33,8 @@ pub struct PodInfo {
     pub terms: Option<Arc<PodTerms>>,
     /// The ports that it takes on its node.
     pub ports: Box<[HostPort]>,
+    /// Its volumes, if it has any that matter.
+    pub volumes: Option<Arc<PodVolumes>>,
     /// The pod.
     pub pod: Arc<Pod>,
     /// A hash of its content: see [`PodInfo::same_content`].
@@ -59,6 +61,7 @@ impl PodInfo {
             content: content::hash(&pod, &requests, &ports),
             requests,
             terms: PodTerms::of(&pod).map(Arc::new),
+            volumes: PodVolumes::of(&pod),
             ports,
             pod,
         }
@@ -141,13 +144,16 @@ pub struct PlacedPod {
     pub terms: Option<Arc<PodTerms>>,
     /// The ports that it takes on its node.
     pub ports: Box<[HostPort]>,
+    /// Its volumes, if it has any that matter.
+    pub volumes: Option<Arc<PodVolumes>>,
 }
 
 impl PlacedPod {
     /// The projection of a pod.
     pub fn of(pod: &Pod) -> Self {
         let terms = PodTerms::of(pod).map(Arc::new);
-        Self::project(pod, uid_of(pod), Requests::of_pod(pod), terms, HostPort::of(pod))
+        let (ports, volumes) = (HostPort::of(pod), PodVolumes::of(pod));
+        Self::project(pod, uid_of(pod), Requests::of_pod(pod), terms, ports, volumes)
     }
 
     fn project(
@@ -156,6 +162,7 @@ impl PlacedPod {
         requests: Requests,
         terms: Option<Arc<PodTerms>>,
         ports: Box<[HostPort]>,
+        volumes: Option<Arc<PodVolumes>>,
     ) -> Self {
         let meta = &pod.metadata;
         Self {
@@ -170,14 +177,15 @@ impl PlacedPod {
             preempted: meta.deletion_timestamp.is_some() && is_preempted(pod),
             terms,
             ports,
+            volumes,
         }
     }
 }
 
 impl From<&PodInfo> for PlacedPod {
     fn from(info: &PodInfo) -> Self {
-        let PodInfo { uid, requests, terms, ports, pod, .. } = info;
-        Self::project(pod, uid.clone(), requests.clone(), terms.clone(), ports.clone())
+        let PodInfo { uid, requests, terms, ports, volumes, pod, .. } = info;
+        Self::project(pod, uid.clone(), requests.clone(), terms.clone(), ports.clone(), volumes.clone())
     }
 }
 

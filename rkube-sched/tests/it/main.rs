@@ -9,3 +9,4 @@ mod panics;
 mod plugins;
 mod preemption;
 mod support;
+mod volumes;

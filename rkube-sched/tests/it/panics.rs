@@ -76,7 +76,7 @@ impl Score for Bomb {
     }
 }
 impl Reserve for Bomb {
-    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: &str) -> Status {
+    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: NodeView<'_>) -> Status {
         self.at("Reserve", pod);
         Status::success()
     }

@@ -16,7 +16,7 @@ use rkube_sched::{
         Actions, CycleState, Interest, Nomination, Permission, Permit, Plugin, Points, PostBind, PostFilter,
         PostFiltered, PreBind, Reserve, Resource, Status, Victim,
     },
-    snapshot::PodInfo,
+    snapshot::{NodeView, PodInfo},
 };
 use serde_json::json;
 
@@ -48,7 +48,7 @@ impl Plugin for Probe {
 }
 
 impl Reserve for Probe {
-    fn reserve(&self, _: &mut CycleState, _: &PodInfo, _: &str) -> Status {
+    fn reserve(&self, _: &mut CycleState, _: &PodInfo, _: NodeView<'_>) -> Status {
         self.counts.reserved.fetch_add(1, Ordering::SeqCst);
         Status::success()
     }

@@ -11,7 +11,7 @@ use rkube_api::{
     kinds,
     object::{Kind, Object},
     pipeline::Server,
-    registry::Registry,
+    registry::{Definition, Registry},
     request::{ApiRequest, ApiResponse, Credentials, Transport, UserInfo},
 };
 use rkube_sched::{
@@ -37,8 +37,13 @@ pub(crate) struct Running {
 
 impl World {
     pub(crate) async fn new(seed: u64) -> Self {
+        Self::of_kinds(seed, kinds::all()).await
+    }
+
+    /// With a server that serves these kinds only.
+    pub(crate) async fn of_kinds(seed: u64, kinds: Vec<Definition>) -> Self {
         let store = Memory::<Object>::builder().build();
-        let registry = Arc::new(Registry::new(kinds::all()).unwrap());
+        let registry = Arc::new(Registry::new(kinds).unwrap());
         let server = Server::builder(Arc::new(store), registry, Context::simulated(seed)).build().unwrap();
         let client = server.client(UserInfo::admin("admin"), "test/1.0");
         let world = Self { server, client };

@@ -105,6 +105,7 @@ impl Run {
             namespaces: owned(self.world.all::<Namespace>().await),
             budgets: owned(self.world.all::<PodDisruptionBudget>().await),
             pods: owned(placed),
+            ..Cluster::default()
         };
         for Process { identity, running, .. } in &self.processes {
             let Some(running) = running else { continue };

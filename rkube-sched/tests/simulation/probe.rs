@@ -156,7 +156,7 @@ impl Score for Probe {
 }
 
 impl Reserve for Probe {
-    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: &str) -> Status {
+    fn reserve(&self, _: &mut CycleState, pod: &PodInfo, _: NodeView<'_>) -> Status {
         self.at("Reserve", pod);
         self.reserved.lock().insert(pod.uid.clone());
         Status::success()

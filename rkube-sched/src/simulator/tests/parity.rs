@@ -37,6 +37,7 @@ fn cluster(manifest: &Manifest, simulator: &Simulator) -> Cluster {
         pods: placed(simulator),
         namespaces: manifest.of_kind::<Namespace>().into_iter().cloned().collect(),
         budgets: manifest.of_kind::<PodDisruptionBudget>().into_iter().cloned().collect(),
+        ..Cluster::default()
     }
 }
 

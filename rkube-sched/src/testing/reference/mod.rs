@@ -1,12 +1,15 @@
 //! The reference engine: the default profile over plain objects.
 //!
-//! Not in it: volumes, default constraints of spreading (they need services and controllers), profiles other
+//! Not in it: default constraints of spreading (they need services and controllers), profiles other
 //! than the default.
 
 mod filters;
 mod peers;
 mod preemption;
 mod scores;
+#[cfg(test)]
+mod storage;
+mod volumes;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +19,7 @@ use k8s_openapi::api::{
 };
 
 pub use preemption::{Sacrifice, best_sacrifices, sacrifice};
+pub use volumes::{Storage, Volumes, volumes_on};
 
 /// A cluster as its objects.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Cluster {
     pub namespaces: Vec<Namespace>,
     /// The disruption budgets.
     pub budgets: Vec<PodDisruptionBudget>,
+    /// What volumes are made of.
+    pub storage: Storage,
 }
 
 impl Cluster {
@@ -84,6 +90,10 @@ pub fn verdict(cluster: &Cluster, pod: &Pod, node: &Node) -> Verdict {
         filters::node_affinity,
         filters::node_ports,
         filters::node_resources_fit,
+        volumes::volume_restrictions,
+        volumes::node_volume_limits,
+        volumes::volume_binding,
+        volumes::volume_zone,
         filters::pod_topology_spread,
         filters::inter_pod_affinity,
     ];
@@ -99,10 +109,11 @@ pub fn totals(cluster: &Cluster, pod: &Pod) -> BTreeMap<String, i64> {
     if nodes.len() < 2 {
         return totals;
     }
-    let all: [(scores::Score, i64); 7] = [
+    let all: [(scores::Score, i64); 8] = [
         (scores::taint_toleration, 3),
         (scores::node_affinity, 2),
         (scores::node_resources_fit, 1),
+        (volumes::score_volume_binding, 1),
         (scores::pod_topology_spread, 2),
         (scores::inter_pod_affinity, 2),
         (scores::node_resources_balanced_allocation, 1),

@@ -200,6 +200,7 @@ pub(crate) fn node(number: u8, choices: NodeChoices) -> Node {
         labels = json!({});
     } else if zone % 5 < 3 {
         labels["zone"] = json!(format!("z{}", zone % 5));
+        labels["topology.kubernetes.io/zone"] = labels["zone"].clone();
     }
     let effect = pick(&["", "", "", "NoSchedule", "PreferNoSchedule"], taint);
     let second = pick(&["", "", "", "", "NoExecute", "PreferNoSchedule"], other);
@@ -232,6 +233,8 @@ enum Step {
     PodGone(u8),
     Terminate(u8),
     Relabel(u8, u8),
+    /// A volume that nobody has is another.
+    Volume(u8, [u8; 4]),
     /// A pod of a kind, and what is done with who has to go for it.
     Pod(u8, bool),
 }
@@ -243,6 +246,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<u8>().prop_map(Step::PodGone),
         1 => any::<u8>().prop_map(Step::Terminate),
         1 => any::<(u8, u8)>().prop_map(|(number, label)| Step::Relabel(number, label)),
+        1 => (0..6u8, any::<[u8; 4]>()).prop_map(|(number, choices)| Step::Volume(number, choices)),
         12 => (0..4u8, any::<bool>()).prop_map(|(kind, evict)| Step::Pod(kind, evict)),
     ];
     prop::collection::vec(step, 1..40)
@@ -254,10 +258,11 @@ struct World {
     snapshot: Snapshot,
     profiles: Profiles,
     classes: Classes,
+    handle: Handle,
 }
 
 impl World {
-    fn new(nodes: Vec<NodeChoices>, allowed: u8) -> Self {
+    fn new(nodes: Vec<NodeChoices>, allowed: u8, choices: [u8; 20]) -> Self {
         let space = |name: &str, team: &str| -> Namespace {
             serde_json::from_value(json!({"metadata": {"name": name, "labels": {"team": team}}})).unwrap()
         };
@@ -284,9 +289,11 @@ impl World {
         }
         let profiles =
             Profiles::build(&[ProfileConfig::standard()], &crate::plugins::all(), &handle).unwrap();
-        let cluster = Cluster { namespaces, budgets, ..Cluster::default() };
-        let mut world =
-            Self { cluster, snapshot: Snapshot::default(), profiles, classes: Classes::default() };
+        let storage = storage::storage(choices);
+        storage::show(&storage, &handle);
+        let cluster = Cluster { namespaces, budgets, storage, ..Cluster::default() };
+        let (snapshot, classes) = (Snapshot::default(), Classes::default());
+        let mut world = Self { cluster, snapshot, profiles, classes, handle };
         for (number, choices) in nodes.into_iter().enumerate() {
             world.set_node(node(number as u8, choices));
         }
@@ -344,6 +351,10 @@ impl World {
                     self.set_pod(pod);
                 }
             }
+            Step::Volume(number, choices) => {
+                storage::replace(&mut self.cluster.storage, *number, *choices);
+                storage::show(&self.cluster.storage, &self.handle);
+            }
             Step::Pod(..) => {}
         }
     }
@@ -368,6 +379,10 @@ impl World {
                 let node = self.snapshot.view(placement.node).name().to_owned();
                 prop_assert_eq!(placement.feasible, expected.len());
                 prop_assert_eq!(expected.get(&node), expected.values().max());
+                let there = self.cluster.nodes.iter().find(|it| name(it) == node).unwrap();
+                let volumes = volumes_on(&self.cluster, &pod, there).unwrap();
+                storage::bind(&mut self.cluster.storage, volumes, &node);
+                storage::show(&self.cluster.storage, &self.handle);
                 let mut pod = pod;
                 let minute = seed % 60;
                 pod.spec.as_mut().unwrap().node_name = Some(node);
@@ -408,14 +423,18 @@ proptest! {
         nodes in prop::collection::vec(any::<NodeChoices>(), 1..7),
         kinds in any::<[Choices; 4]>(),
         allowed in any::<u8>(),
+        storage in any::<[u8; 20]>(),
+        volumes in any::<[[u8; 2]; 4]>(),
         steps in steps(),
         seed in 0..1000u64,
     ) {
-        let mut world = World::new(nodes, allowed);
+        let mut world = World::new(nodes, allowed, storage);
         for (at, step) in steps.iter().enumerate() {
             world.change(step);
             if let Step::Pod(kind, evict) = step {
-                let pod = pod(&format!("p{at}"), kinds[usize::from(*kind)]);
+                let kind = usize::from(*kind);
+                let mut pod = pod(&format!("p{at}"), kinds[kind]);
+                pod.spec.as_mut().unwrap().volumes = Some(storage::volumes(&volumes[kind]));
                 world.try_pod(pod, *evict, seed + at as u64)?;
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use rkube_api::{
     error::ApiError,
     object::Kind,
 };
+use tokio::time::timeout;
 
 use super::ClusterEvent;
 
@@ -101,6 +103,9 @@ pub(crate) trait Source: Send + Sync {
     async fn ready(&self);
 }
 
+/// First and longest pause between questions whether the server shows a kind.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
 struct Followed<K: Kind> {
     client: Client,
     informer: Informer<K>,
@@ -114,12 +119,18 @@ impl<K: Kind> Source for Followed<K> {
 
     async fn ready(&self) {
         let api = Api::<K>::all(self.client.clone());
-        let first = api.list(&ListParams::default().limit(1)).await;
-        if !matches!(
-            first,
-            Err(ApiError::NoSuchPath | ApiError::NotFound { .. } | ApiError::Forbidden { .. })
-        ) {
-            self.informer.synced().await;
+        let mut pause = PAUSE.0;
+        loop {
+            let first = api.list(&ListParams::default().limit(1)).await;
+            if let Err(ApiError::NoSuchPath | ApiError::NotFound { .. } | ApiError::Forbidden { .. }) = first
+            {
+                return;
+            }
+            // Any other error says nothing of whether the kind will ever come.
+            if timeout(pause, self.informer.synced()).await.is_ok() {
+                return;
+            }
+            pause = (pause * 2).min(PAUSE.1);
         }
     }
 }

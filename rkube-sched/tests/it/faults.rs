@@ -60,6 +60,24 @@ fn conflict() -> ApiError {
     }
 }
 
+fn is_list_of_what_is_not_served(request: &ApiRequest) -> bool {
+    request.verb == Verb::List && request.target.resource == "replicationcontrollers"
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_is_not_served_delays_the_start_as_long_as_nobody_says_so() {
+    let world = World::new(1).await;
+    world.node("a", "2").await;
+    world.pod("p", "2").await;
+    let (lists, fault) = first(5, is_list_of_what_is_not_served, unavailable);
+    world.scheduler_with_faults(Config::default(), fault);
+    after(0).await;
+    assert_eq!(world.node_of("p").await, None);
+    after(100).await;
+    assert_eq!(world.node_of("p").await.as_deref(), Some("a"));
+    assert!(lists.load(Ordering::Relaxed) > 5);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_victim_that_was_not_sent_away_is_sent_again() {
     for error in [unavailable, conflict] {

@@ -1,6 +1,6 @@
 //! What must hold: after every step, and once everything has come to rest.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rkube_api::{
     helpers::pod::{is_terminal, node_name},
@@ -10,12 +10,14 @@ use rkube_api::{
     },
 };
 use rkube_sched::{
+    driver::Inspection,
     snapshot::{PlacedPod, Snapshot},
     testing::{
         differences,
         reference::{Cluster, Verdict, best_sacrifices, verdict},
     },
 };
+use tokio::time::timeout;
 
 use crate::{
     Run,
@@ -80,7 +82,7 @@ impl Run {
         let mut broken = Broken::new();
         for Process { identity, running, .. } in &self.processes {
             let Some(running) = running else { continue };
-            let Some(seen) = running.inspector.look().await else {
+            let Some(seen) = look(running).await else {
                 broken.push(format!("{} cannot be looked into", identity.process));
                 continue;
             };
@@ -121,6 +123,11 @@ impl Run {
     }
 }
 
+/// What a scheduler believes; `None` if it does not say so soon.
+async fn look(running: &Running) -> Option<Inspection> {
+    timeout(Duration::from_secs(60), running.inspector.look()).await.ok().flatten()
+}
+
 fn asks_for(pod: &Pod, scheduler: &str) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref()) == Some(scheduler)
 }
@@ -159,7 +166,7 @@ fn check_waiting(cluster: &Cluster, pod: &Pod) -> Broken {
 /// Nothing is left of what is over: all that wait are parked, nothing is reserved or held.
 async fn check_books(running: &Running, waiting: &[&Pod]) -> Broken {
     let mut broken = Broken::new();
-    let Some(seen) = running.inspector.look().await else { return broken };
+    let Some(seen) = look(running).await else { return vec!["cannot be looked into".into()] };
     let gated = waiting.iter().filter(|pod| gated(pod)).count();
     let queue = seen.queue;
     let there = (queue.active, queue.backoff, queue.in_flight, queue.unschedulable, queue.gated);

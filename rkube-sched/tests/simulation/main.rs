@@ -10,7 +10,8 @@
 //! SIMULATION_SEEDS=17..18 SIMULATION_ROUNDS=100 SIMULATION_LOG=/tmp/log cargo test ... many
 //! ```
 //!
-//! A seed that fails says so with the end of its log; `SIMULATION_LOG` names a file for the whole log.
+//! A seed that fails says so with the end of its log; `SIMULATION_LOG` names a file for the whole log, and
+//! `SIMULATION_ALOUD=1` prints it line by line as it comes.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "tests")]
 

@@ -19,7 +19,7 @@ use rkube_sched::{
     framework::{ProfileConfig, WaitingPods},
     queue::QueueConfig,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -130,7 +130,9 @@ impl Process {
     pub(crate) async fn stop(&mut self) {
         let Some(running) = self.running.take() else { return };
         running.token.cancel();
+        let patience = Instant::now() + Duration::from_secs(60);
         while !running.has_ended() {
+            assert!(Instant::now() < patience, "{} does not stop", self.identity.process);
             sleep(Duration::from_millis(100)).await;
         }
         running.context.spawner.stop().await;

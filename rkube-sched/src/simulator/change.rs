@@ -20,7 +20,7 @@ use super::{
     run::Waiting,
     world::World,
 };
-use crate::snapshot::PodInfo;
+use crate::{framework::Listers, snapshot::PodInfo};
 
 /// What an unschedulable node is tainted with.
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -94,16 +94,19 @@ impl Simulator {
     /// ```
     pub fn apply(&mut self, changes: &[Change]) -> Result<Report, ChangeError> {
         let before = self.usage();
-        let mut world = self.world.clone();
+        let mut changed = self.clone();
+        let world = &mut changed.world;
         let (mut added, mut leaving, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for change in changes {
             match change {
-                Change::Add(node) => added.push(add(&mut world, (**node).clone())?),
-                Change::Copy { node, count } => added.extend(self.copy(&mut world, node, *count)?),
-                Change::Cordon(node) => cordon(&mut world, node, true)?,
-                Change::Uncordon(node) => cordon(&mut world, node, false)?,
+                Change::Add(node) => added.push(add(world, (**node).clone())?),
+                Change::Copy { node, count } => {
+                    added.extend(copy(world, &changed.handle.listers, node, *count)?)
+                }
+                Change::Cordon(node) => cordon(world, node, true)?,
+                Change::Uncordon(node) => cordon(world, node, false)?,
                 Change::Drain(node) => {
-                    cordon(&mut world, node, true)?;
+                    cordon(world, node, true)?;
                     leaving.push((node.clone(), Cause::Drained));
                 }
                 Change::Remove(node) => {
@@ -112,7 +115,7 @@ impl Simulator {
                 }
             }
         }
-        self.world = world;
+        *self = changed;
         let drained = leaving.iter().filter(|(_, cause)| *cause == Cause::Drained);
         let held_up = self.held_up(drained.map(|(node, _)| &**node));
         for (node, cause) in leaving {
@@ -138,7 +141,7 @@ impl Simulator {
             let allowed = allowed.and_then(|allowed| usize::try_from(allowed).ok()).unwrap_or(0);
             (leaving > allowed).then_some(HoldUp { budget: key, allowed, leaving })
         };
-        self.listers().get::<PodDisruptionBudget>().list().into_iter().filter_map(hold_up).collect()
+        self.handle.listers.get::<PodDisruptionBudget>().list().into_iter().filter_map(hold_up).collect()
     }
 
     /// Sends the pods of a node away; those that come back somewhere else wait from now on, the others are told.
@@ -159,37 +162,37 @@ impl Simulator {
         }
         gone
     }
+}
 
-    fn copy(&self, world: &mut World, node: &str, count: usize) -> Result<Vec<String>, ChangeError> {
-        let original = world.node(node).ok_or_else(|| no_such(node))?.clone();
-        let daemons = world.pods_on(node).into_iter().filter(|pod| is_bound_to_node(&pod.pod));
-        let daemons: Vec<_> = daemons.collect();
-        let drivers = self.listers().get::<CSINode>();
-        let mut added = Vec::new();
-        let mut number = 0;
-        while added.len() < count {
-            number += 1;
-            let name = format!("{node}-copy-{number}");
-            if world.node(&name).is_some() {
-                continue;
-            }
-            add(world, copied(&original, &name))?;
-            if let Some(there) = drivers.get("", node) {
-                let mut copy = (*there).clone();
-                copy.metadata.name = Some(name.clone());
-                drivers.insert(Arc::new(copy));
-            }
-            for daemon in &daemons {
-                let mut pod = (*daemon.pod).clone();
-                pod.metadata.uid = None;
-                pod.metadata.name = Some(format!("{}-{name}", daemon.key.name));
-                pod.spec.get_or_insert_default().node_name = Some(name.clone());
-                world.set_pod(pod);
-            }
-            added.push(name);
+fn copy(world: &mut World, listers: &Listers, node: &str, count: usize) -> Result<Vec<String>, ChangeError> {
+    let original = world.node(node).ok_or_else(|| no_such(node))?.clone();
+    let daemons = world.pods_on(node).into_iter().filter(|pod| is_bound_to_node(&pod.pod));
+    let daemons: Vec<_> = daemons.collect();
+    let drivers = listers.get::<CSINode>();
+    let mut added = Vec::new();
+    let mut number = 0;
+    while added.len() < count {
+        number += 1;
+        let name = format!("{node}-copy-{number}");
+        if world.node(&name).is_some() {
+            continue;
         }
-        Ok(added)
+        add(world, copied(&original, &name))?;
+        if let Some(there) = drivers.get("", node) {
+            let mut copy = (*there).clone();
+            copy.metadata.name = Some(name.clone());
+            drivers.insert(Arc::new(copy));
+        }
+        for daemon in &daemons {
+            let mut pod = (*daemon.pod).clone();
+            pod.metadata.uid = None;
+            pod.metadata.name = Some(format!("{}-{name}", daemon.key.name));
+            pod.spec.get_or_insert_default().node_name = Some(name.clone());
+            world.set_pod(pod);
+        }
+        added.push(name);
     }
+    Ok(added)
 }
 
 fn no_such(node: &str) -> ChangeError {

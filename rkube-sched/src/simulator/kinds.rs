@@ -10,7 +10,8 @@ use k8s_openapi::{
             Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
         },
         policy::v1::PodDisruptionBudget,
-        scheduling::v1::PriorityClass,
+        resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+        scheduling::{v1::PriorityClass, v1beta1::PodGroup},
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
     },
 };
@@ -31,10 +32,11 @@ pub(super) struct Known {
     schema: fn() -> Option<&'static Schema>,
     decode: fn(Value) -> Result<Object, ObjectError>,
     keep: fn(&Listers, Object),
+    copy: fn(&Listers, &Listers),
 }
 
-/// All of them. Nodes and pods make up the snapshot; plugins look the others up.
-pub(super) fn all() -> [Known; 16] {
+/// All of them. Nodes make up the snapshot, and so do pods, which are looked up too; the others are looked up only.
+pub(super) fn all() -> [Known; 21] {
     [
         Known { keep: |_, _| {}, ..known::<Node>() },
         Known { keep: |_, _| {}, ..known::<Pod>() },
@@ -52,6 +54,11 @@ pub(super) fn all() -> [Known; 16] {
         known::<CSIDriver>(),
         known::<CSIStorageCapacity>(),
         known::<VolumeAttachment>(),
+        known::<PodGroup>(),
+        known::<DeviceClass>(),
+        known::<ResourceClaim>(),
+        known::<ResourceClaimTemplate>(),
+        known::<ResourceSlice>(),
     ]
 }
 
@@ -63,6 +70,7 @@ fn known<K: Kind>() -> Known {
         schema: schema::<K>,
         decode: Object::typed_from_value::<K>,
         keep: keep::<K>,
+        copy: copy::<K>,
     }
 }
 
@@ -76,6 +84,20 @@ fn keep<K: Kind>(listers: &Listers, object: Object) {
     if let Ok(object) = object.into_kind::<K>() {
         listers.get::<K>().insert(object);
     }
+}
+
+fn copy<K: Kind>(from: &Listers, to: &Listers) {
+    let to = to.get::<K>();
+    for object in from.get::<K>().list() {
+        to.insert(object);
+    }
+}
+
+/// The same objects in listers of their own.
+pub(super) fn copy_all(from: &Listers) -> Listers {
+    let to = Listers::default();
+    all().iter().for_each(|known| (known.copy)(from, &to));
+    to
 }
 
 impl Known {

@@ -38,8 +38,9 @@
 //! ```
 //!
 //! What differs from a running cluster: pods that make room are gone at once, no binding fails, no node but those
-//! that a [`Change`] names changes, and what Permit, PreBind and Bind would do is taken to go well. A pod that is
-//! drained or sent away to make room comes back under its own name, as its controller would make it anew.
+//! that a [`Change`] names changes, and what PreBind and Bind would do is taken to go well. A pod that is drained or
+//! sent away to make room comes back under its own name, as its controller would make it anew. Pods that Permit
+//! holds, those of a gang, get their nodes when it lets them through; if no other pod helps, they never do.
 
 mod admission;
 mod answer;
@@ -67,7 +68,7 @@ use self::{
 use crate::{
     driver::Config,
     engine::{Classes, Decision, Engine, Explained, Scored, Unfit},
-    framework::{Code, ConfigError, Handle, Listers, Nomination, Profiles, Status},
+    framework::{Code, ConfigError, Handle, Nomination, Profiles, Status},
     snapshot::{NodeId, PodInfo, is_terminal, node_of},
 };
 
@@ -137,11 +138,12 @@ impl Builder {
         let handle = Handle::default();
         let profiles = Profiles::build(&self.config.profiles, &self.config.plugins, &handle)?;
         let mut simulator = Simulator {
+            config: Arc::new(self.config),
             profiles: Arc::new(profiles),
-            listers: handle.listers,
             rng: Rng::seeded(self.seed),
-            world: World::default(),
+            world: World { shown: handle.listers.get(), ..World::default() },
             reserved: Reservations::default(),
+            handle,
         };
         simulator.take(self.manifest);
         Ok(simulator)
@@ -150,15 +152,28 @@ impl Builder {
 
 /// The scheduler on a cluster in thought. See the [module's documentation](self).
 ///
-/// A clone goes its own way: try changes on one. Only plugins of the host's that keep account of what they
-/// [reserve](crate::framework::Reserve) are shared; a simulator that is dropped gives back what it reserved.
-#[derive(Clone, Debug)]
+/// A clone goes its own way, with plugins of its own: try changes on one.
+#[derive(Debug)]
 pub struct Simulator {
+    config: Arc<Config>,
     profiles: Arc<Profiles>,
-    listers: Listers,
+    handle: Handle,
     rng: Rng,
     world: World,
     reserved: Reservations,
+}
+
+impl Clone for Simulator {
+    fn clone(&self) -> Self {
+        let handle = Handle { listers: kinds::copy_all(&self.handle.listers), ..Handle::default() };
+        let profiles = Profiles::build(&self.config.profiles, &self.config.plugins, &handle);
+        // They could be made before; plugins of a host's that fail this time are shared.
+        let profiles = profiles.map_or_else(|_| self.profiles.clone(), Arc::new);
+        let reserved = self.reserved.again(&profiles, &self.world.snapshot, &handle.waiting);
+        let world = World { shown: handle.listers.get(), ..self.world.clone() };
+        let (config, rng) = (self.config.clone(), self.rng.clone());
+        Self { config, profiles, handle, rng, world, reserved }
+    }
 }
 
 impl Simulator {
@@ -199,10 +214,19 @@ impl Simulator {
         let info = self.admit(pod)?;
         let mut answer = self.answer(&info);
         match self.attempt(&mut Classes::default(), &info) {
-            Tried::Placed { victims, .. } => {
+            Tried::Placed { victims, hold, .. } => {
                 for (victim, node) in victims {
                     let cause = Cause::Preempted { by: info.key.clone() };
                     self.world.wait(Waiting::again(&victim, Some(node), cause));
+                }
+                match hold {
+                    None => self.world.bind(&info.uid),
+                    Some(hold) => {
+                        self.displace(&info.uid);
+                        answer.choice = Choice::Held { plugin: hold.plugin };
+                        answer.message = "it would wait there for others".into();
+                        self.world.wait(Waiting::new(info));
+                    }
                 }
             }
             // It was refused at last by what it would have reserved.
@@ -221,10 +245,6 @@ impl Simulator {
         Some(self.answer(&waiting.info))
     }
 
-    pub(crate) fn listers(&self) -> &Listers {
-        &self.listers
-    }
-
     fn find(&self, pod: &ObjectKey) -> Option<&Arc<PodInfo>> {
         self.world.pods().find(|info| info.key == *pod)
     }
@@ -236,7 +256,7 @@ impl Simulator {
             match (object.as_kind::<Node>(), object.as_kind::<Pod>()) {
                 (Some(_), _) => nodes.extend(object.into_kind::<Node>()),
                 (_, Some(_)) => pods.extend(object.into_kind::<Pod>()),
-                _ => known.keep(&self.listers, object),
+                _ => known.keep(&self.handle.listers, object),
             }
         }
         for node in nodes {
@@ -244,13 +264,13 @@ impl Simulator {
         }
         let spaces: BTreeSet<&str> =
             pods.iter().filter_map(|pod| pod.metadata.namespace.as_deref()).collect();
-        kinds::infer_namespaces(&self.listers, spaces.into_iter());
+        kinds::infer_namespaces(&self.handle.listers, spaces.into_iter());
         // Who came first is first in the queue.
         pods.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for pod in pods {
             let mut pod = Arc::unwrap_or_clone(pod);
             // A class that is not there leaves a pod at zero, as an API server without the plugin does.
-            let _ = admission::prioritize(&mut pod, &self.listers);
+            let _ = admission::prioritize(&mut pod, &self.handle.listers);
             self.name(&mut pod);
             if is_terminal(&pod) {
                 continue;
@@ -270,8 +290,8 @@ impl Simulator {
         if self.find(&key).is_some() {
             return Err(PodError::Exists { pod: key });
         }
-        let mut pod = admission::admit(pod, &self.listers)?;
-        kinds::infer_namespaces(&self.listers, [&*key.namespace].into_iter());
+        let mut pod = admission::admit(pod, &self.handle.listers)?;
+        kinds::infer_namespaces(&self.handle.listers, [&*key.namespace].into_iter());
         // Whatever it was elsewhere, here it is another one.
         pod.metadata.uid = Some(key.to_string());
         Ok(Arc::new(PodInfo::new(Arc::new(pod))))

@@ -95,7 +95,8 @@ pub struct HoldUp {
 
 /// What came of scheduling all pods that wait, after a change or as things were.
 ///
-/// It prints as tables: what moved where, what waits and why, and how full the nodes are before and after.
+/// It prints as tables: what moved where, what waits and why, and how full the nodes are before and after whose
+/// fill changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
@@ -174,7 +175,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// The nodes whose pods changed, and all together.
+    /// The nodes that changed, and all together.
     fn write_usage(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let total = self.after.total();
         let before = self.before.total();
@@ -194,9 +195,7 @@ impl Report {
             let mark = if new.is_some_and(|node| !node.is_schedulable) { " (cordoned)" } else { "" };
             let resources =
                 |node: Option<&super::NodeUsage>| node.map(|it| it.resources.clone()).unwrap_or_default();
-            if old == new {
-                add(format!("{name}{mark}"), "", &resources(new));
-            } else {
+            if old != new {
                 add(name.to_owned(), if old.is_some() { "before" } else { "was not there" }, &resources(old));
                 add(
                     format!("{name}{mark}"),

@@ -1,11 +1,22 @@
 //! What plugins have reserved for the pods of a simulation.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
 
 use crate::{
-    framework::{CycleState, Profile, Status, contained},
-    snapshot::{NodeView, PodInfo, Uid},
+    framework::{CycleState, Permission, Profile, Profiles, Status, WaitingPods, contained},
+    snapshot::{NodeView, PodInfo, Snapshot, Uid},
 };
+
+/// What Permit holds a pod for.
+#[derive(Debug)]
+pub(super) struct Hold {
+    pub(super) verdict: oneshot::Receiver<Status>,
+    /// Whose patience ends first, and when.
+    pub(super) plugin: &'static str,
+    pub(super) patience: Duration,
+}
 
 /// What Reserve took for one pod.
 #[derive(Debug)]
@@ -32,6 +43,26 @@ impl Reservation {
         Status::success()
     }
 
+    /// Asks Permit. If plugins want to wait, the pod is known to `waiting` from now on.
+    fn permit(&mut self, waiting: &WaitingPods) -> Result<Option<Hold>, Status> {
+        let mut plugins = BTreeMap::new();
+        for plugin in &self.profile.permit {
+            let permit = || plugin.permit(&mut self.state, &self.pod, &self.node);
+            match contained(plugin.name(), "Permit", permit)? {
+                Permission::Allow => {}
+                Permission::Deny(status) => return Err(status.from_plugin(plugin.name())),
+                Permission::Wait(patience) => {
+                    plugins.insert(plugin.name(), patience);
+                }
+            }
+        }
+        let Some((&plugin, &patience)) = plugins.iter().min_by_key(|(_, patience)| **patience) else {
+            return Ok(None);
+        };
+        let verdict = waiting.hold(&self.pod.uid, plugins.into_keys().collect());
+        Ok(Some(Hold { verdict, plugin, patience }))
+    }
+
     fn unreserve(&mut self) {
         for plugin in self.profile.reserve.iter().rev() {
             let unreserve = || plugin.unreserve(&mut self.state, &self.pod, &self.node);
@@ -40,44 +71,53 @@ impl Reservation {
     }
 }
 
-/// All that one simulator has reserved. What plugins reserve is theirs, and clones of a simulator share its
-/// plugins: so each gives back at its end what it has taken itself.
+/// All that one simulator has reserved, in that order.
 #[derive(Debug, Default)]
 pub(super) struct Reservations(Vec<Reservation>);
 
-impl Clone for Reservations {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
 impl Reservations {
-    /// Reserves. The error is a plugin's refusal or failure, which leaves nothing reserved.
-    pub(super) fn take(&mut self, mut reservation: Reservation, node: NodeView<'_>) -> Result<(), Status> {
-        if reservation.profile.reserve.is_empty() {
-            return Ok(());
-        }
+    /// Reserves, and asks Permit, which may hold the pod. The error is a plugin's refusal or failure, which
+    /// leaves nothing reserved.
+    pub(super) fn take(
+        &mut self,
+        mut reservation: Reservation,
+        node: NodeView<'_>,
+        waiting: &WaitingPods,
+    ) -> Result<Option<Hold>, Status> {
         let status = reservation.reserve(node);
-        if status.is_success() {
-            self.0.push(reservation);
-            return Ok(());
+        let permitted = if status.is_success() { reservation.permit(waiting) } else { Err(status) };
+        match permitted {
+            Ok(hold) => {
+                if !reservation.profile.reserve.is_empty() {
+                    self.0.push(reservation);
+                }
+                Ok(hold)
+            }
+            Err(status) => {
+                reservation.unreserve();
+                Err(status)
+            }
         }
-        reservation.unreserve();
-        Err(status)
     }
 
     /// A pod is not on its node any more.
     pub(super) fn give_back(&mut self, uid: &Uid) {
-        if let Some(place) = self.0.iter().position(|reservation| reservation.pod.uid == *uid) {
+        if let Some(place) = self.0.iter().rposition(|reservation| reservation.pod.uid == *uid) {
             self.0.remove(place).unreserve();
         }
     }
-}
 
-impl Drop for Reservations {
-    fn drop(&mut self) {
-        while let Some(mut reservation) = self.0.pop() {
-            reservation.unreserve();
+    /// The same reservations with plugins of their own, which have nothing reserved so far.
+    pub(super) fn again(&self, profiles: &Profiles, snapshot: &Snapshot, waiting: &WaitingPods) -> Self {
+        let mut again = Self::default();
+        for Reservation { profile, state, pod, node } in &self.0 {
+            let at = snapshot.find(node).map(|id| snapshot.view(id));
+            let Some((profile, at)) = profiles.named(profile.scheduler_name()).zip(at) else { continue };
+            let reservation = Reservation::new(profile.clone(), state.clone(), pod.clone(), node.clone());
+            // It went well before, and what Permit held then was let through.
+            let _ = again.take(reservation, at, waiting);
+            waiting.release(&pod.uid);
         }
+        again
     }
 }

@@ -1,6 +1,9 @@
 //! Gives nodes to the pods that wait.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use indexmap::IndexMap;
 use rkube_api::{client::ObjectKey, context::Rng, meta::owners::controller_of};
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Simulator,
     report::{Cause, Move, Pending, Report},
-    reservations::Reservation,
+    reservations::{Hold, Reservation},
     world::World,
 };
 use crate::{
@@ -48,6 +51,18 @@ impl Waiting {
     fn is_controlled(&self) -> bool {
         controller_of(&self.info.pod.metadata).is_some()
     }
+
+    /// It has got a node.
+    fn moved(&self, to: String, victims: Vec<ObjectKey>) -> Move {
+        let (pod, from, cause) = (self.info.key.clone(), self.from.clone(), self.cause.clone());
+        Move { pod, from, to, cause, is_controlled: self.is_controlled(), victims }
+    }
+
+    /// It has none.
+    fn pending(&self, message: String, plugins: BTreeSet<&'static str>) -> Pending {
+        let (pod, from, cause) = (self.info.key.clone(), self.from.clone(), self.cause.clone());
+        Pending { pod, from, cause, is_controlled: self.is_controlled(), message, plugins }
+    }
 }
 
 /// What came of one try.
@@ -57,6 +72,8 @@ pub(super) enum Tried {
         node: String,
         /// Who had to go for it, and from where.
         victims: Vec<(Arc<PodInfo>, String)>,
+        /// What Permit holds it for: it is not bound yet.
+        hold: Option<Hold>,
     },
     /// It has none.
     Unfit { message: String, plugins: BTreeSet<&'static str> },
@@ -100,11 +117,11 @@ impl Simulator {
     /// ```
     pub fn schedule(&mut self) -> Report {
         let before = self.usage();
-        let mut run = Run { queue: std::mem::take(&mut self.world.waiting), ..Run::default() };
+        let mut run = Run::new(std::mem::take(&mut self.world.waiting));
         run.sort(self);
         loop {
             let Some(waiting) = run.queue.pop() else {
-                if !run.has_progress || run.refused.is_empty() {
+                if !run.has_progress && !run.lose_patience(self) || run.refused.is_empty() {
                     break;
                 }
                 run.has_progress = false;
@@ -114,7 +131,9 @@ impl Simulator {
             };
             run.try_one(self, waiting);
         }
-        let (pending, waiting) = run.refused.into_iter().map(|(waiting, why)| (why, waiting)).unzip();
+        let mut refused: Vec<_> = run.refused.into_iter().chain(run.given_up).collect();
+        refused.sort_by(|(a, _), (b, _)| self.compare(run.now, b, a));
+        let (pending, waiting) = refused.into_iter().map(|(waiting, why)| (why, waiting)).unzip();
         self.world.waiting = waiting;
         Report {
             moves: run.moves.into_values().collect(),
@@ -157,12 +176,14 @@ impl Simulator {
     ) -> Tried {
         let node = self.world.snapshot.view(placement.node).name().to_owned();
         let reservation = Reservation::new(profile, state, info.clone(), node.clone());
-        if let Err(status) = self.reserved.take(reservation, self.world.snapshot.view(placement.node)) {
-            return refused_or_failed(status);
-        }
+        let at = self.world.snapshot.view(placement.node);
+        let hold = match self.reserved.take(reservation, at, &self.handle.waiting) {
+            Ok(hold) => hold,
+            Err(status) => return refused_or_failed(status),
+        };
         self.world.nominator.clear(&info.uid);
         self.world.place(&on_node(info, &node), &node);
-        Tried::Placed { node, victims: Vec::new() }
+        Tried::Placed { node, victims: Vec::new(), hold }
     }
 
     /// Makes room as the plan says, and puts the pod there; if that does not help after all, nothing has
@@ -192,59 +213,141 @@ impl Simulator {
         self.world.nominator.nominate(info.clone(), node);
         let Outcome { decision, state } = decide(&self.world, &self.rng, classes, info, &profile);
         if let Decision::Place(placement) = decision
-            && let Tried::Placed { node, .. } = self.land(info, profile, state, &placement)
+            && let Tried::Placed { node, hold, .. } = self.land(info, profile, state, &placement)
         {
             victims.iter().for_each(|(victim, _)| self.reserved.give_back(&victim.uid));
-            return Tried::Placed { node, victims };
+            return Tried::Placed { node, victims, hold };
         }
         self.world.nominator = before;
-        victims.iter().for_each(|(victim, node)| self.world.place(victim, node));
+        for (victim, node) in &victims {
+            self.world.place(victim, node);
+            self.world.bind(&victim.uid);
+        }
         unfit
     }
 
     /// A pod is gone from its node, with what was reserved for it.
     pub(super) fn displace(&mut self, uid: &Uid) {
+        self.handle.waiting.release(uid);
         self.reserved.give_back(uid);
         self.world.remove(uid);
     }
 }
 
 /// What runs until no pod gets anywhere.
-#[derive(Default)]
 struct Run {
+    now: Instant,
     /// The next one last.
     queue: Vec<Waiting>,
     refused: Vec<(Waiting, Pending)>,
     moves: IndexMap<Uid, Move>,
     classes: Classes,
-    /// Whether a pod got a node since the queue was filled.
+    /// Whether a pod got a node for good since the queue was filled.
     has_progress: bool,
+    /// The pods that have a node but are held there.
+    held: Vec<(Waiting, Hold)>,
+    /// How often pods were sent away that were held.
+    sent_away: BTreeMap<Uid, u32>,
+    /// Pods that are not tried again: they would be held for nothing.
+    given_up: Vec<(Waiting, Pending)>,
 }
 
+/// So often is a pod tried that was held for nothing.
+const HOLDS: u32 = 2;
+
 impl Run {
+    fn new(queue: Vec<Waiting>) -> Self {
+        Self {
+            now: Instant::now(),
+            queue,
+            refused: Vec::new(),
+            moves: IndexMap::new(),
+            classes: Classes::default(),
+            has_progress: false,
+            held: Vec::new(),
+            sent_away: BTreeMap::new(),
+            given_up: Vec::new(),
+        }
+    }
+
     fn sort(&mut self, simulator: &Simulator) {
-        let now = Instant::now();
+        let now = self.now;
         self.queue.sort_by(|a, b| simulator.compare(now, a, b));
     }
 
     fn try_one(&mut self, simulator: &mut Simulator, waiting: Waiting) {
-        let Waiting { info, from, cause, .. } = waiting.clone();
-        let is_controlled = waiting.is_controlled();
-        let pod = info.key.clone();
+        let info = waiting.info.clone();
         match simulator.attempt(&mut self.classes, &info) {
-            Tried::Placed { node, victims, .. } => {
-                self.has_progress = true;
+            Tried::Placed { node, victims, hold } => {
                 let keys = victims.iter().map(|(victim, _)| victim.key.clone()).collect();
-                victims.iter().for_each(|victim| self.wait_again(simulator, victim, &pod));
-                let moved = Move { pod, from, to: node, cause, is_controlled, victims: keys };
-                self.moves.insert(info.uid.clone(), moved);
+                victims.iter().for_each(|victim| self.wait_again(simulator, victim, &info.key));
+                self.moves.insert(info.uid.clone(), waiting.moved(node, keys));
+                match hold {
+                    Some(hold) => self.held.push((waiting, hold)),
+                    None => self.bound(simulator, &info.uid),
+                }
             }
             tried => {
                 let (message, plugins) = tried.refusal().unwrap_or_default();
-                let why = Pending { pod, from, cause, is_controlled, message, plugins };
+                let why = waiting.pending(message, plugins);
                 self.refused.push((waiting, why));
             }
         }
+        self.settle(simulator);
+    }
+
+    fn bound(&mut self, simulator: &mut Simulator, uid: &Uid) {
+        simulator.world.bind(uid);
+        self.has_progress = true;
+    }
+
+    /// Does with the pods that were held what was decided about them meanwhile.
+    fn settle(&mut self, simulator: &mut Simulator) {
+        loop {
+            let mut verdicts = self.held.iter_mut().map(|(_, hold)| hold.verdict.try_recv().ok());
+            let Some((place, verdict)) =
+                verdicts.by_ref().enumerate().find_map(|(place, verdict)| Some((place, verdict?)))
+            else {
+                return;
+            };
+            let (waiting, hold) = self.held.remove(place);
+            if verdict.is_success() {
+                self.bound(simulator, &waiting.info.uid);
+            } else {
+                let plugin = verdict.plugin().unwrap_or(hold.plugin);
+                self.send_away(simulator, waiting, plugin, verdict.message());
+            }
+        }
+    }
+
+    /// A pod that was held gives its node back.
+    fn send_away(
+        &mut self,
+        simulator: &mut Simulator,
+        waiting: Waiting,
+        plugin: &'static str,
+        message: String,
+    ) {
+        let uid = waiting.info.uid.clone();
+        simulator.displace(&uid);
+        simulator.world.shown.insert(waiting.info.pod.clone());
+        self.moves.shift_remove(&uid);
+        let times = self.sent_away.entry(uid).or_default();
+        *times += 1;
+        let list = if *times < HOLDS { &mut self.refused } else { &mut self.given_up };
+        let why = waiting.pending(message, [plugin].into());
+        list.push((waiting, why));
+    }
+
+    /// Nothing moves any more: whoever is held waits in vain. Whether anybody was.
+    fn lose_patience(&mut self, simulator: &mut Simulator) -> bool {
+        let was_held = !self.held.is_empty();
+        while let Some((waiting, Hold { plugin, patience, .. })) = self.held.pop() {
+            let message = format!("rejected due to timeout after waiting {patience:?} at plugin {plugin}");
+            self.send_away(simulator, waiting, plugin, message);
+            self.settle(simulator);
+        }
+        was_held
     }
 
     /// A pod that had to go takes its place in the queue. Where it was first is where it came from.
@@ -264,8 +367,7 @@ impl Run {
         }
         let cause = Cause::Preempted { by: by.clone() };
         let waiting = simulator.world.enlist(Waiting::again(victim, from, cause));
-        let now = Instant::now();
-        let place = self.queue.partition_point(|other| simulator.compare(now, other, &waiting).is_lt());
+        let place = self.queue.partition_point(|other| simulator.compare(self.now, other, &waiting).is_lt());
         self.queue.insert(place, waiting);
     }
 }

@@ -453,3 +453,52 @@ fn workloads_stand_for_the_pods_that_they_make() {
     let empty = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "w"}});
     assert_eq!(new_pods(list(vec![empty])).unwrap_err().field(), Some("spec.template"));
 }
+
+fn gang(names: &[&str], cpu: &str, least: u32) -> Vec<Value> {
+    let group = json!({
+        "apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup",
+        "metadata": {"name": "g", "namespace": "default"},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": least}}}
+    });
+    let member = |name: &&str| pod(name, cpu, json!({"schedulingGroup": {"podGroupName": "g"}}));
+    names.iter().map(member).chain([group]).collect()
+}
+
+#[test]
+fn a_gang_gets_its_nodes_together_or_not_at_all() {
+    let nodes = || vec![node("a", "2"), node("b", "2")];
+    let mut fits = simulator([nodes(), gang(&["1", "2", "3"], "1", 3)].concat());
+    let report = fits.schedule();
+    assert!(report.all_fit(), "{report}");
+    assert_eq!(report.moves.len(), 3);
+
+    // Two find a node and give it back: a pod that came later gets the room.
+    let small = pod("small", "1", json!({"priority": -1}));
+    let too_many = [nodes(), gang(&["1", "2", "3"], "2", 3), vec![small]].concat();
+    let mut base = simulator(too_many);
+    let before = base.usage();
+    let copy = base.clone();
+    let report = base.schedule();
+    assert_eq!(report.moves.iter().map(|it| &*it.pod.name).collect::<Vec<_>>(), ["small"], "{report}");
+    assert_eq!(waits(&report), ["1", "2", "3"]);
+    assert_eq!(copy.usage(), before);
+
+    // Now there is room, for the copy as for the original; each counts its own pods.
+    let more = [Change::Copy { node: "a".into(), count: 2 }];
+    for mut simulator in [copy.clone(), copy, base] {
+        let report = simulator.apply(&more).unwrap();
+        assert!(report.all_fit(), "{report}");
+        assert_eq!(simulator.pending().count(), 0);
+    }
+}
+
+#[test]
+fn who_is_missing_keeps_a_gang_out() {
+    let mut simulator = simulator([vec![node("a", "4")], gang(&["1", "2"], "1", 3)].concat());
+    let report = simulator.schedule();
+    let text = "waiting for minCount pods from a gang to appear in scheduling queue";
+    assert!(report.pending.iter().all(|pod| pod.message == text), "{report}");
+    let last = new_pod("3", "1", json!({"schedulingGroup": {"podGroupName": "g"}}));
+    assert_eq!(simulator.place(last).unwrap().choice, Choice::Held { plugin: "GangScheduling" });
+    assert_eq!(simulator.schedule().moves.len(), 3);
+}

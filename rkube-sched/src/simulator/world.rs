@@ -5,6 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
+use rkube_api::client::Cache;
+
 use super::run::Waiting;
 use crate::{
     queue::Nominator,
@@ -17,11 +19,13 @@ pub(super) struct World {
     pub(super) snapshot: Snapshot,
     pub(super) nominator: Nominator,
     /// The pods that have a node: whole, for the day when they lose it.
-    placed: HashMap<Uid, Arc<PodInfo>, FixedState>,
+    pub(super) placed: HashMap<Uid, Arc<PodInfo>, FixedState>,
+    /// All pods as an API server would show them to plugins.
+    pub(super) shown: Cache<Pod>,
     /// In the order in which they came.
     pub(super) waiting: Vec<Waiting>,
     /// How many have ever waited.
-    sequence: u64,
+    pub(super) sequence: u64,
 }
 
 impl World {
@@ -32,10 +36,19 @@ impl World {
     /// A pod is on the node that it names.
     pub(super) fn set_pod(&mut self, pod: Pod) {
         let node = node_of(&pod).unwrap_or_default().to_owned();
-        self.place(&Arc::new(PodInfo::new(Arc::new(pod))), &node);
+        let info = Arc::new(PodInfo::new(Arc::new(pod)));
+        self.place(&info, &node);
+        self.shown.insert(info.pod.clone());
     }
 
-    /// A pod is on a node.
+    /// A pod that has been placed is bound, as all can see.
+    pub(super) fn bind(&mut self, uid: &str) {
+        if let Some(info) = self.placed.get(uid) {
+            self.shown.insert(info.pod.clone());
+        }
+    }
+
+    /// A pod is on a node. It shows when it is bound.
     pub(super) fn place(&mut self, info: &Arc<PodInfo>, node: &str) {
         self.snapshot.set_pod(PlacedPod::from(&**info), node);
         self.placed.insert(info.uid.clone(), info.clone());
@@ -47,6 +60,7 @@ impl World {
         let node = self.snapshot.view(id).name().to_owned();
         let info = self.placed.remove(uid)?;
         self.snapshot.remove_pod(uid);
+        self.shown.remove(&info.key);
         Some((info, node))
     }
 
@@ -79,6 +93,7 @@ impl World {
         if let Some(node) = waiting.info.nominated_node() {
             self.nominator.nominate(waiting.info.clone(), node);
         }
+        self.shown.insert(waiting.info.pod.clone());
         waiting
     }
 }

@@ -49,6 +49,9 @@ struct Arguments {
     #[cfg(feature = "etcd")]
     #[arg(long, conflicts_with = "data")]
     etcd: Option<String>,
+    /// Runs no scheduler: another process does, such as the example `scheduler`.
+    #[arg(long)]
+    without_scheduler: bool,
     /// What the names of the nodes begin with.
     #[arg(long, default_value = "node")]
     node_prefix: String,
@@ -83,6 +86,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         Some(seed) => builder.seed(seed),
         None => builder,
     };
+    let builder = if arguments.without_scheduler { builder.without_scheduler() } else { builder };
     let builder = match &arguments.data {
         Some(folder) => builder.data_dir(folder),
         None => builder,

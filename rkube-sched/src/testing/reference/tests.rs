@@ -114,6 +114,29 @@ fn tolerations(choice: u8) -> Value {
     pick(&lists, choice)
 }
 
+/// The container of a pod: what it asks for, its port and its image.
+fn container([cpu, memory, gadget, port, image]: [u8; 5]) -> Value {
+    let mut container = json!({"name": "c", "resources": {"requests": {"cpu": (cpu % 4).to_string()}}});
+    container["image"] = json!(pick(&["i", "j:1", "k"], image));
+    if memory % 3 == 0 {
+        container["resources"]["requests"]["memory"] = json!(pick(&["1Gi", "3Gi"], memory / 3));
+    }
+    if gadget % 6 == 0 {
+        container["resources"]["requests"]["example.com/gpu"] = json!("1");
+    }
+    if port % 4 == 0 {
+        let mut taken = json!({"containerPort": 1, "hostPort": 80 + port / 4 % 2});
+        match port / 8 % 4 {
+            0 => taken["protocol"] = json!("UDP"),
+            1 => taken["hostIP"] = json!("127.0.0.1"),
+            2 => taken["hostIP"] = json!("0.0.0.0"),
+            _ => {}
+        }
+        container["ports"] = json!([taken]);
+    }
+    container
+}
+
 pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
     let [
         space,
@@ -135,26 +158,8 @@ pub(crate) fn pod(name: &str, choices: Choices) -> Pod {
     let [memory, second, place, kind, gadget] = rest;
     let list = |items: [Option<Value>; 2]| items.into_iter().flatten().collect::<Vec<_>>();
     let weighted = |term: Value| json!({"weight": 1 + likes % 3, "podAffinityTerm": term});
-    let mut container = json!({"name": "c", "resources": {"requests": {"cpu": (cpu % 4).to_string()}}});
-    container["image"] = json!(pick(&["i", "j:1", "k"], image));
-    if memory % 3 == 0 {
-        container["resources"]["requests"]["memory"] = json!(pick(&["1Gi", "3Gi"], memory / 3));
-    }
-    if gadget % 6 == 0 {
-        container["resources"]["requests"]["example.com/gpu"] = json!("1");
-    }
-    if port % 4 == 0 {
-        let mut taken = json!({"containerPort": 1, "hostPort": 80 + port / 4 % 2});
-        match port / 8 % 4 {
-            0 => taken["protocol"] = json!("UDP"),
-            1 => taken["hostIP"] = json!("127.0.0.1"),
-            2 => taken["hostIP"] = json!("0.0.0.0"),
-            _ => {}
-        }
-        container["ports"] = json!([taken]);
-    }
     let mut spec = json!({
-        "priority": pick(&[0, 5, 10], priority), "containers": [container],
+        "priority": pick(&[0, 5, 10], priority), "containers": [container([cpu, memory, gadget, port, image])],
         "tolerations": tolerations(toleration),
         "topologySpreadConstraints": list([spread(one, policy), spread(two, policy / 12)]),
         "affinity": {

@@ -13,7 +13,7 @@ use crate::{
     identity, lifecycle, network, nodes,
     resources::ResourceLister,
     runtime::{Component, Manager},
-    workloads,
+    storage, workloads,
 };
 
 /// What the built-in controllers need from whoever runs them.
@@ -123,6 +123,18 @@ pub fn all() -> Vec<Descriptor> {
         }),
         on("tainteviction", &["nodes", "pods"], |deps| Arc::new(nodes::tainteviction::controller(deps))),
         on("podgc", &["nodes", "pods"], |deps| Arc::new(lifecycle::podgc::controller(deps))),
+        on(
+            "persistentvolumebinder",
+            &["persistentvolumes", "persistentvolumeclaims", "storageclasses", "pods"],
+            |deps| Arc::new(storage::persistentvolumebinder::controller(deps)),
+        ),
+        on("ephemeralvolume", &["pods", "persistentvolumeclaims"], |deps| {
+            Arc::new(storage::ephemeralvolume::controller(deps))
+        }),
+        on("pvcprotection", &["persistentvolumeclaims", "pods"], |deps| {
+            Arc::new(storage::pvcprotection::controller(deps))
+        }),
+        on("pvprotection", &["persistentvolumes"], |deps| Arc::new(storage::pvprotection::controller(deps))),
     ]
 }
 

@@ -12,4 +12,5 @@ pub mod network;
 pub mod nodes;
 pub mod resources;
 pub mod runtime;
+pub mod storage;
 pub mod workloads;

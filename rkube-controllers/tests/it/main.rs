@@ -16,3 +16,4 @@ mod resources;
 mod runtime;
 mod services;
 mod support;
+mod volumes;

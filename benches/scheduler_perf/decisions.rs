@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use rkube::{
     api::context::Rng,
+    prelude::Pod,
     sched::{
         engine::{Classes, Decision, Engine},
-        framework::Profiles,
+        framework::{Handle, Listers, ProfileConfig, Profiles},
+        plugins,
         queue::Nominator,
         snapshot::{PlacedPod, PodInfo, Snapshot},
     },
@@ -21,9 +23,18 @@ struct Alone {
     profiles: Profiles,
     rng: Rng,
     decided: usize,
+    listers: Listers,
 }
 
 impl Alone {
+    /// Shows the plugins what a workload's pod has of volumes.
+    fn show(&self, workload: &Workload, pod: &Pod) {
+        let Some(backing) = workload.backing else { return };
+        let (claim, volume) = backing.of(pod);
+        self.listers.get().insert(Arc::new(claim));
+        self.listers.get().insert(Arc::new(volume));
+    }
+
     /// Decides for a pod and assumes that; makes room for it if that is what it takes.
     fn place(&mut self, info: &Arc<PodInfo>) {
         let profile = self.profiles.of(info).unwrap();
@@ -52,18 +63,28 @@ impl Alone {
 /// Decisions a second, on one core.
 pub(crate) fn rate(workload: &Workload, nodes: usize) -> f64 {
     let info = |pod| Arc::new(PodInfo::new(Arc::new(pod)));
+    let handle = Handle::default();
+    let profiles = Profiles::build(&[ProfileConfig::standard()], &plugins::all(), &handle).unwrap();
     let mut alone = Alone {
         snapshot: Snapshot::default(),
         classes: Classes::default(),
         nominator: Nominator::default(),
-        profiles: Profiles::standard(),
+        profiles,
         rng: Rng::seeded(1),
         decided: 0,
+        listers: handle.listers,
     };
     for node in workload.nodes(nodes) {
+        if let Some(drivers) = workload.backing.and_then(|backing| backing.on_node(&node)) {
+            alone.listers.get().insert(Arc::new(drivers));
+        }
         alone.snapshot.set_node(Arc::new(node));
     }
-    workload.first_pods(nodes).for_each(|pod| alone.place(&info(pod)));
+    for pod in workload.first_pods(nodes) {
+        alone.show(workload, &pod);
+        alone.place(&info(pod));
+    }
+    workload.measured_pods(nodes).for_each(|pod| alone.show(workload, &pod));
     let measured: Vec<_> = workload.measured_pods(nodes).map(info).collect();
     let beside = workload.beside.as_ref().map(|(every, shape)| (*every, crate::workloads::parsed(shape)));
     let others = beside.iter().flat_map(|(every, shape)| {

@@ -27,6 +27,7 @@
 
 mod decisions;
 mod pipeline;
+mod volumes;
 mod workloads;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -12,7 +12,10 @@ use rkube::{
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::workloads::{self, HIGH, HIGH_PRIORITY, NAMESPACES, Workload};
+use crate::{
+    volumes,
+    workloads::{self, HIGH, HIGH_PRIORITY, NAMESPACES, Workload},
+};
 
 /// So many pods are made before the clock starts.
 const MADE_BEFORE: usize = 100_000;
@@ -55,6 +58,7 @@ async fn filled(workload: &Workload, nodes: usize) -> Cluster {
     classes.create(&PostParams::default(), serde_json::from_value(class).unwrap()).await.unwrap();
     let adding = stream::iter(workload.nodes(nodes));
     adding.for_each_concurrent(AT_ONCE, |node| add_node(cluster.client(), node)).await;
+    volumes::make(cluster.client(), workload, nodes).await;
     let mut bound = watch(&cluster).await;
     let first = workload.sizes(nodes).first;
     let creating = stream::iter(workload.gated_pods().chain(workload.first_pods(nodes)));

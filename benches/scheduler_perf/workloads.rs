@@ -3,6 +3,8 @@
 use rkube::prelude::*;
 use serde_json::{Value, json};
 
+use crate::volumes::Backing;
+
 /// The zones of a workload's nodes; none have no zone.
 type Zones = &'static [&'static str];
 
@@ -23,6 +25,8 @@ pub(crate) struct Workload {
     pub(crate) gated: usize,
     /// Whether the first node takes any number of pods.
     roomy: bool,
+    /// What stands behind the claim of each pod, if it has one.
+    pub(crate) backing: Option<Backing>,
     /// Bound pods a second that upstream's own test asks for, at its largest size.
     pub(crate) threshold: Option<u32>,
 }
@@ -55,6 +59,7 @@ impl Workload {
             churns_nodes: false,
             gated: 0,
             roomy: false,
+            backing: None,
             threshold: Some(threshold),
         }
     }
@@ -118,6 +123,10 @@ pub(crate) fn named(shape: &Pod, prefix: &str, number: usize, namespace: usize) 
     let mut pod = shape.clone();
     pod.metadata.name = Some(format!("{prefix}-{number:06}"));
     pod.metadata.namespace = Some(NAMESPACES[namespace].into());
+    let volumes = pod.spec.iter_mut().flat_map(|spec| spec.volumes.iter_mut().flatten());
+    for claim in volumes.filter_map(|volume| volume.persistent_volume_claim.as_mut()) {
+        claim.claim_name = pod.metadata.name.clone().unwrap_or_default();
+    }
     pod
 }
 
@@ -256,6 +265,7 @@ pub(crate) fn all() -> Vec<Workload> {
     )];
     all.extend(of_terms());
     all.extend(of_other_features());
+    all.extend(with_volumes());
     all.extend(with_company());
     all
 }
@@ -295,6 +305,36 @@ fn of_other_features() -> [Workload; 4] {
             .zones(THREE_ZONES)
             .first(vec![basic()]),
         daemons,
+    ]
+}
+
+fn with_volume(source: Value) -> Value {
+    let mut pod = basic();
+    let mut volume = source;
+    volume["name"] = json!("vol");
+    pod["spec"]["volumes"] = json!([volume]);
+    pod
+}
+
+/// Those whose pods have volumes: a secret, or a claim of their own.
+fn with_volumes() -> [Workload; 4] {
+    let secrets: fn(usize) -> Sizes = |nodes| sizes(nodes, (500, 1_000), (1_000, 10_000));
+    let in_tree: fn(usize) -> Sizes = |nodes| sizes(nodes, (500, 1_000), (1_000, 2_000));
+    let of_driver: fn(usize) -> Sizes = |nodes| sizes(nodes, (500, 1_000), (5_000, 5_000));
+    let claiming = |name, counts, threshold, backing| {
+        let pod = with_volume(json!({"persistentVolumeClaim": {"claimName": ""}}));
+        Workload { backing: Some(backing), ..Workload::new(name, pod, counts, threshold) }
+    };
+    [
+        Workload::new(
+            "SchedulingSecrets",
+            with_volume(json!({"secret": {"secretName": "secret"}})),
+            secrets,
+            790,
+        ),
+        claiming("SchedulingInTreePVs", in_tree, 290, Backing::InTree),
+        claiming("SchedulingMigratedInTreePVs", of_driver, 100, Backing::Migrated),
+        claiming("SchedulingCSIPVs", of_driver, 100, Backing::Csi),
     ]
 }
 

@@ -12,4 +12,5 @@ mod metrics;
 mod remote;
 mod replay;
 mod shutdown;
+mod volumes;
 mod workloads;

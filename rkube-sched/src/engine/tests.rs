@@ -224,7 +224,8 @@ fn every_post_filter_that_cannot_help_says_so() {
             registry.add(name, move |_, _| Ok(Points::of(Shrug(name)).post_filter().done())).unwrap();
         }
     };
-    let config = ProfileConfig::standard().without("DefaultPreemption").with("One", 1).with("Two", 1);
+    let config = ProfileConfig::standard().without("DefaultPreemption").without("DynamicResources");
+    let config = config.with("One", 1).with("Two", 1);
     let pod = pod_asking("p", json!({"cpu": "2"}));
     let ask = |snapshot| decide(snapshot, &profiles(add, config.clone()), &Nominator::default(), &pod, 1);
     let Decision::Unfit(unfit) = ask(&snapshot) else { panic!() };

@@ -73,6 +73,8 @@ impl Actions {
     pub const UPDATE_OTHER: Self = Self(1 << 11);
     /// The features that a node declares changed.
     pub const UPDATE_NODE_DECLARED_FEATURES: Self = Self(1 << 12);
+    /// A claim was made for a pod from a template.
+    pub const UPDATE_POD_GENERATED_RESOURCE_CLAIM: Self = Self(1 << 13);
     /// Any change of a node.
     pub const UPDATE_NODE: Self = Self(0b111_1100 | (1 << 11) | (1 << 12));
     /// Everything.
@@ -252,6 +254,9 @@ impl ClusterEvent {
         let gated = |pod: &Arc<Pod>| {
             pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty())
         };
+        let claims = |pod: &Arc<Pod>| {
+            pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone()).unwrap_or_default()
+        };
         let tolerations = before.and_then(|spec| spec.tolerations.as_ref())
             != after.and_then(|spec| spec.tolerations.as_ref());
         let actions = Actions::NONE
@@ -259,6 +264,7 @@ impl ClusterEvent {
             .with_if(tolerations, Actions::UPDATE_POD_TOLERATION)
             .with_if(gated(old) && !gated(new), Actions::UPDATE_POD_GATES_ELIMINATED)
             .with_if(asks_for_less(old, new), Actions::UPDATE_POD_SCALE_DOWN)
+            .with_if(claims(old) != claims(new), Actions::UPDATE_POD_GENERATED_RESOURCE_CLAIM)
             .with_if(before != after, Actions::UPDATE_OTHER);
         let subject = Subject::Pod { old: Some(old.clone()), new: Some(new.clone()) };
         (!actions.is_empty()).then_some(Self { resource, actions, subject })

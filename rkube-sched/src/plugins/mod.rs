@@ -9,6 +9,8 @@
 
 pub mod default_binder;
 pub mod default_preemption;
+#[cfg(feature = "dra")]
+pub mod dynamic_resources;
 pub mod gang_scheduling;
 pub mod image_locality;
 pub mod inter_pod_affinity;
@@ -83,6 +85,9 @@ const ALL: &[(&str, Make, i64)] = &[
     (volume_zone::NAME, volume_zone::make, 1),
     (pod_topology_spread::NAME, pod_topology_spread::make, 2),
     (inter_pod_affinity::NAME, inter_pod_affinity::make, 2),
+    // An idle claim is given back before a pod has to go.
+    #[cfg(feature = "dra")]
+    (dynamic_resources::NAME, dynamic_resources::make, 1),
     (default_preemption::NAME, default_preemption::make, 1),
     (node_resources_balanced_allocation::NAME, node_resources_balanced_allocation::make, 1),
     (image_locality::NAME, image_locality::make, 1),

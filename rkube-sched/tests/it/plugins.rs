@@ -207,7 +207,7 @@ async fn a_plan_to_make_room_is_carried_out_and_the_room_is_held() {
     let mut config = with_plugins(&["Bully"], |plugins| {
         plugins.add("Bully", |_, _| Ok(Points::of(Bully).post_filter().done())).unwrap();
     });
-    config.profiles[0] = config.profiles[0].clone().without("DefaultPreemption");
+    config.profiles[0] = config.profiles[0].clone().without("DefaultPreemption").without("DynamicResources");
     world.scheduler(config);
     world.pod("low", "2").await;
     after(1).await;

@@ -55,7 +55,9 @@ fn ask(snapshot: &Snapshot, nominator: &Nominator, budgets: &[Value], pod: &PodI
         let budget: PodDisruptionBudget = serde_json::from_value(budget.clone()).unwrap();
         handle.listers.get().insert(Arc::new(budget));
     }
-    let profiles = Profiles::build(&[ProfileConfig::standard()], &crate::plugins::all(), &handle).unwrap();
+    // Who else cannot help says so too.
+    let config = ProfileConfig::standard().without("DynamicResources");
+    let profiles = Profiles::build(&[config], &crate::plugins::all(), &handle).unwrap();
     let (rng, profile) = (Rng::seeded(1), profiles.of(pod).unwrap());
     match (Engine { snapshot, nominator, rng: &rng }).decide(pod, profile).decision {
         Decision::Unfit(unfit) => *unfit,

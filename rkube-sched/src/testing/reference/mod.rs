@@ -3,6 +3,8 @@
 //! Not in it: default constraints of spreading (they need services and controllers), profiles other
 //! than the default.
 
+#[cfg(feature = "dra")]
+pub mod devices;
 mod filters;
 mod peers;
 mod preemption;

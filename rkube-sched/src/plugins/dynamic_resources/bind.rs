@@ -1,0 +1,196 @@
+//! Writes to claims what was decided: devices and for whom.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::{
+    core::v1::Pod,
+    resource::v1::{AllocationResult, ResourceClaim, ResourceClaimConsumerReference},
+};
+use rkube_api::{
+    client::{Api, Client, ObjectKey, PostParams},
+    error::ApiError,
+};
+
+use super::{
+    DynamicResources, State, allocation,
+    claims::{FINALIZER, is_reserved_for},
+};
+use crate::{
+    framework::{CycleState, PreBind, Status},
+    snapshot::PodInfo,
+};
+
+/// How often a write is tried when others come in between: many pods can share a claim.
+const TRIES: usize = 32;
+
+/// Why a claim was not written.
+#[derive(Debug, thiserror::Error)]
+enum BindError {
+    #[error("claim {0} got deleted in the meantime")]
+    Deleted(ObjectKey),
+    #[error("claim {0} got allocated elsewhere in the meantime")]
+    Allocated(ObjectKey),
+    #[error("get updated claim {0} after conflict: {1}")]
+    Read(ObjectKey, ApiError),
+    #[error("add finalizer to claim {0}: {1}")]
+    Finalizer(ObjectKey, ApiError),
+    #[error("add allocation and reservation to claim {0}: {1}")]
+    Allocation(ObjectKey, ApiError),
+    #[error("add reservation to claim {0}: {1}")]
+    Reservation(ObjectKey, ApiError),
+}
+
+impl BindError {
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Finalizer(_, error) | Self::Allocation(_, error) | Self::Reservation(_, error) => {
+                matches!(error, ApiError::Conflict { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
+#[async_trait]
+impl PreBind for DynamicResources {
+    async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, _: &str) -> Status {
+        let Some(State(cycle)) = state.read::<State>() else { return Status::success() };
+        let Some(client) = &self.client else { return Status::error("no API server to write claims to") };
+        for (index, claim) in cycle.claims.iter().enumerate() {
+            if is_reserved_for(claim, &pod.pod) {
+                continue;
+            }
+            let decided = self.claims.pending(claim);
+            match write(client, claim.clone(), decided, &pod.pod).await {
+                Ok(written) => {
+                    self.claims.settle(claim, Some(written.clone()));
+                    cycle.written.lock().insert(index, written);
+                }
+                Err(error) => {
+                    self.claims.settle(claim, None);
+                    return Status::error(error.to_string());
+                }
+            }
+        }
+        Status::success()
+    }
+}
+
+fn api(client: &Client, claim: &ResourceClaim) -> Api<ResourceClaim> {
+    Api::namespaced(client.clone(), claim.metadata.namespace.as_deref().unwrap_or_default())
+}
+
+/// Writes devices, if they were decided now, and the pod to a claim.
+async fn write(
+    client: &Client,
+    mut claim: Arc<ResourceClaim>,
+    decided: Option<AllocationResult>,
+    pod: &Pod,
+) -> Result<Arc<ResourceClaim>, BindError> {
+    let (key, claims) = (ObjectKey::of(&*claim), api(client, &claim));
+    for tried in 1.. {
+        match write_once(&claims, &claim, decided.as_ref(), pod).await {
+            Err(error) if error.is_conflict() && tried < TRIES => {
+                let read = claims.get(&key.name).await;
+                claim = read.map_err(|error| BindError::Read(key.clone(), error))?;
+            }
+            other => return other,
+        }
+    }
+    Ok(claim)
+}
+
+async fn write_once(
+    claims: &Api<ResourceClaim>,
+    claim: &Arc<ResourceClaim>,
+    decided: Option<&AllocationResult>,
+    pod: &Pod,
+) -> Result<Arc<ResourceClaim>, BindError> {
+    let key = ObjectKey::of(&**claim);
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Err(BindError::Deleted(key));
+    }
+    if is_reserved_for(claim, pod) {
+        return Ok(claim.clone());
+    }
+    let mut new = (**claim).clone();
+    if let Some(decided) = decided {
+        if allocation(claim).is_some() {
+            return Err(BindError::Allocated(key));
+        }
+        let finalizers = new.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+            finalizers.push(FINALIZER.into());
+            let updated = claims.update(&PostParams::default(), new).await;
+            new = (*updated.map_err(|error| BindError::Finalizer(key.clone(), error))?).clone();
+        }
+        new.status.get_or_insert_default().allocation = Some(decided.clone());
+    }
+    let consumer = ResourceClaimConsumerReference {
+        resource: "pods".into(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        ..ResourceClaimConsumerReference::default()
+    };
+    new.status.get_or_insert_default().reserved_for.get_or_insert_default().push(consumer);
+    claims.update_status(&PostParams::default(), new).await.map_err(|error| match decided {
+        Some(_) => BindError::Allocation(key, error),
+        None => BindError::Reservation(key, error),
+    })
+}
+
+/// Takes a pod off a claim again.
+pub(super) async fn unreserve(client: Client, claim: Arc<ResourceClaim>, pod: Arc<Pod>) {
+    change(client, claim, |claim| {
+        let status = claim.status.as_mut()?;
+        let reserved = status.reserved_for.as_mut()?;
+        let before = reserved.len();
+        reserved.retain(|consumer| Some(&consumer.uid) != pod.metadata.uid.as_ref());
+        (reserved.len() < before).then_some(())
+    })
+    .await;
+}
+
+/// Gives the devices of a claim back that nobody uses; not if somebody has come to use it, or it was allocated
+/// anew.
+pub(super) async fn deallocate(client: Client, claim: Arc<ResourceClaim>) {
+    let idle = claim.clone();
+    change(client, claim, move |claim| {
+        let same = allocation(claim).is_some() && allocation(claim) == allocation(&idle);
+        let users =
+            |claim: &ResourceClaim| claim.status.as_ref().and_then(|status| status.reserved_for.clone());
+        if !same || users(claim) != users(&idle) {
+            return None;
+        }
+        let status = claim.status.as_mut()?;
+        (status.allocation, status.reserved_for, status.devices) = (None, None, None);
+        Some(())
+    })
+    .await;
+}
+
+/// Changes the status of a claim, unless it is made anew or `make` sees nothing to change.
+async fn change(
+    client: Client,
+    mut claim: Arc<ResourceClaim>,
+    make: impl Fn(&mut ResourceClaim) -> Option<()>,
+) {
+    let (key, claims, uid) = (ObjectKey::of(&*claim), api(&client, &claim), claim.metadata.uid.clone());
+    for _ in 0..TRIES {
+        let mut new = (*claim).clone();
+        if make(&mut new).is_none() {
+            return;
+        }
+        match claims.update_status(&PostParams::default(), new).await {
+            Ok(_) | Err(ApiError::NotFound { .. }) => return,
+            Err(ApiError::Conflict { .. }) => {}
+            Err(error) => return tracing::warn!(claim = %key, %error, "a claim was not given back"),
+        }
+        match claims.get_opt(&key.name).await {
+            Ok(Some(newest)) if newest.metadata.uid == uid => claim = newest,
+            Ok(_) => return,
+            Err(error) => return tracing::warn!(claim = %key, %error, "a claim was not given back"),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! What the plugin says at its points, and what it writes down.
+
+use k8s_openapi::api::core::v1::Pod;
+use rkube_api::client::ObjectKey;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    engine::{Decision, Engine, Unfit},
+    framework::{Listers, Profile, ProfileConfig, Profiles},
+    queue::Nominator,
+    testing,
+};
+
+const DRIVER: &str = "gpu.example.com";
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Slices, classes and claims, and the plugin that looks at them.
+struct World {
+    listers: Listers,
+    plugin: DynamicResources,
+}
+
+impl World {
+    fn new() -> Self {
+        let handle = Handle::default();
+        let listers = handle.listers.clone();
+        let world = Self { plugin: DynamicResources::new(&handle), listers };
+        world.class("gpu", json!({}));
+        world
+    }
+
+    fn class(&self, name: &str, spec: Value) {
+        let class: DeviceClass = read(json!({"metadata": {"name": name}, "spec": spec}));
+        self.listers.get::<DeviceClass>().insert(Arc::new(class));
+    }
+
+    /// A slice of a node's own pool.
+    fn slice(&self, node: &str, devices: Value) {
+        let pool = json!({"name": node, "generation": 1, "resourceSliceCount": 1});
+        let spec = json!({"driver": DRIVER, "nodeName": node, "pool": pool, "devices": devices});
+        let slice: ResourceSlice = read(json!({"metadata": {"name": node}, "spec": spec}));
+        self.listers.get::<ResourceSlice>().insert(Arc::new(slice));
+    }
+
+    fn claim(&self, name: &str, devices: Value, status: Value) {
+        let meta = json!({"name": name, "namespace": "default", "uid": format!("uid-{name}"), "resourceVersion": "1"});
+        let claim: ResourceClaim =
+            read(json!({"metadata": meta, "spec": {"devices": devices}, "status": status}));
+        self.listers.get::<ResourceClaim>().insert(Arc::new(claim));
+    }
+
+    fn profile(&self) -> Profile {
+        let config = ProfileConfig::standard();
+        let handle = Handle { listers: self.listers.clone(), ..Handle::default() };
+        Profile::build(&config, &crate::plugins::all(), &handle).unwrap()
+    }
+
+    fn message(&self, pod: &PodInfo, snapshot: &Snapshot) -> String {
+        match self.decide(pod, snapshot) {
+            Decision::Unfit(unfit) => {
+                let Unfit { diagnosis, .. } = *unfit;
+                diagnosis.message()
+            }
+            Decision::Fail(status) => status.message(),
+            Decision::Place(placement) => snapshot.view(placement.node).name().to_owned(),
+        }
+    }
+
+    fn decide(&self, pod: &PodInfo, snapshot: &Snapshot) -> Decision {
+        let (nominator, rng) = (Nominator::default(), rkube_api::context::Rng::seeded(1));
+        Engine { snapshot, nominator: &nominator, rng: &rng }.decide(pod, &self.profile()).decision
+    }
+}
+
+fn exactly(request: Value) -> Value {
+    let mut exactly = json!({"deviceClassName": "gpu"});
+    for (key, value) in request.as_object().unwrap() {
+        exactly[key] = value.clone();
+    }
+    json!({"requests": [{"name": "r", "exactly": exactly}]})
+}
+
+/// A pod that uses claims.
+fn pod(name: &str, claims: &[&str]) -> PodInfo {
+    let claims: Vec<_> = claims.iter().map(|it| json!({"name": it, "resourceClaimName": it})).collect();
+    testing::pod(name, json!({ "resourceClaims": claims }))
+}
+
+fn nodes(names: &[&str]) -> Snapshot {
+    testing::snapshot(names.iter().map(|name| testing::node(name, json!({"cpu": "8", "memory": "8Gi"}))))
+}
+
+fn allocated(device: &str, users: Value) -> Value {
+    json!({
+        "allocation": {
+            "devices": {"results": [{"request": "r", "driver": DRIVER, "pool": "a", "device": device}]},
+            "nodeSelector": {"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["a"]}
+            ]}]}
+        },
+        "reservedFor": users
+    })
+}
+
+#[test]
+fn a_pod_goes_where_its_devices_are() {
+    let world = World::new();
+    let snapshot = nodes(&["a", "b", "c"]);
+    world.slice("b", json!([{"name": "d"}]));
+    world.claim("c", exactly(json!({})), Value::Null);
+    assert_eq!(world.message(&pod("p", &["c"]), &snapshot), "b");
+    world.claim("c", exactly(json!({"count": 2})), Value::Null);
+    assert_eq!(
+        world.message(&pod("p", &["c"]), &snapshot),
+        "0/3 nodes are available: 3 cannot allocate all claims. still not schedulable, preemption: 0/3 nodes are \
+         available: 3 Preemption is not helpful for scheduling."
+    );
+    let plain = testing::pod_asking("p", json!({"cpu": "9"}));
+    assert_eq!(
+        world.message(&plain, &snapshot),
+        "0/3 nodes are available: 3 Insufficient cpu. no new claims to deallocate, preemption: 0/3 nodes are \
+         available: 3 Preemption is not helpful for scheduling."
+    );
+}
+
+#[test]
+fn a_pod_waits_for_its_claims() {
+    let world = World::new();
+    let from_template = |status: Value| {
+        let claims = json!([{"name": "mine", "resourceClaimTemplateName": "t"}]);
+        let meta = json!({"name": "p", "namespace": "default", "uid": "uid-p"});
+        let pod: Pod = read(json!({
+            "metadata": meta, "spec": {"containers": [], "resourceClaims": claims}, "status": status
+        }));
+        PodInfo::new(Arc::new(pod))
+    };
+    let says = |pod: &PodInfo| world.plugin.pre_enqueue(pod).message();
+    let recorded = |name: Value| {
+        from_template(json!({"resourceClaimStatuses": [{"name": "mine", "resourceClaimName": name}]}))
+    };
+    assert_eq!(says(&from_template(Value::Null)), "pod \"default/p\": ResourceClaim not created yet");
+    assert_eq!(says(&recorded(json!("x"))), "could not find ResourceClaim \"default/x\"");
+    assert_eq!(says(&recorded(Value::Null)), "", "none is needed");
+    world.claim("x", exactly(json!({})), Value::Null);
+    assert_eq!(
+        says(&recorded(json!("x"))),
+        "ResourceClaim default/x was not created for Pod default/p (Pod is not owner)"
+    );
+    assert_eq!(says(&pod("p", &["x"])), "");
+    assert_eq!(says(&testing::pod("p", json!({}))), "");
+
+    let told = ClusterEvent::pod_updated(
+        Resource::PendingPod,
+        &from_template(Value::Null).pod,
+        &recorded(Value::Null).pod,
+    );
+    let told = told.unwrap();
+    assert!(world.plugin.events().iter().any(|interest| interest.matches(&told)));
+    assert_eq!(world.plugin.hint(&from_template(Value::Null), &told), Hint::Queue);
+    let early = ClusterEvent::pod_updated(
+        Resource::PendingPod,
+        &from_template(Value::Null).pod,
+        &recorded(json!("y")).pod,
+    );
+    assert_eq!(world.plugin.hint(&from_template(Value::Null), &early.unwrap()), Hint::Skip);
+}
+
+#[test]
+fn what_no_node_can_help_is_said_once() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    let refused = |devices: Value, status: Value| {
+        world.claim("c", devices, status);
+        world.plugin.pre_filter(&mut CycleState::default(), &pod("p", &["c"]), &snapshot).status.message()
+    };
+    assert_eq!(
+        refused(exactly(json!({"deviceClassName": "tpu"})), Value::Null),
+        "request r: device class tpu does not exist"
+    );
+    let list =
+        json!({"requests": [{"name": "r", "firstAvailable": [{"name": "x", "deviceClassName": "tpu"}]}]});
+    assert_eq!(refused(list, Value::Null), "request r/x: device class tpu does not exist");
+    assert_eq!(
+        refused(json!({"requests": [{"name": "r"}]}), Value::Null),
+        "resource claim default/c, request r: unknown request type"
+    );
+    assert_eq!(
+        refused(exactly(json!({"capacity": {"requests": {"m": "1"}}})), Value::Null),
+        "claim default/c, request r: has capacity requests, but the DRAConsumableCapacity feature is disabled"
+    );
+    assert_eq!(
+        refused(exactly(json!({"selectors": [{"cel": {"expression": "x"}}]})), Value::Null),
+        "claim default/c: selector #0: CEL compile error: compilation failed: ERROR: undeclared reference to 'x' (in container '')"
+    );
+    assert_eq!(refused(exactly(json!({})), Value::Null), "");
+}
+
+#[test]
+fn what_is_wrong_with_an_expression_or_a_pool_ends_the_search() {
+    let world = World::new();
+    let snapshot = nodes(&["a", "b"]);
+    world.slice("a", json!([{"name": "d", "attributes": {"numa": {"int": 1}}}]));
+    let says = |devices: Value| {
+        world.claim("c", devices, Value::Null);
+        world.message(&pod("p", &["c"]), &snapshot)
+    };
+    let expression = format!("device.attributes['{DRIVER}'].model == 'x'");
+    assert_eq!(
+        says(exactly(json!({"selectors": [{"cel": {"expression": expression}}]}))),
+        "claim default/c: selector #0 on device gpu.example.com/a/d: CEL runtime error: no such key: model. consider using CEL optional chaining (.? followed by orValue()) or guarding the check with has() for optional fields"
+    );
+    world.class("gpu", json!({"selectors": [{"cel": {"expression": "device.driver"}}]}));
+    assert_eq!(
+        says(exactly(json!({}))),
+        "class gpu: selector #0 on device gpu.example.com/a/d: CEL runtime error: CEL result of type string could not be converted to bool: type conversion error from 'string' to 'bool'"
+    );
+    world.class("gpu", json!({}));
+    assert_eq!(
+        says(exactly(json!({"count": 33}))),
+        "claim default/c: number of requested devices 33 exceeds the claim limit of 32"
+    );
+    world.slice("a", json!([{"name": "d"}, {"name": "d"}]));
+    assert_eq!(
+        says(exactly(json!({"allocationMode": "All"}))),
+        "claim default/c, request r: asks for all devices, but resource pool gpu.example.com/a is currently invalid"
+    );
+    let message = says(exactly(json!({})));
+    assert!(
+        message.starts_with("0/2 nodes are available: 1 cannot allocate all claims, 1 invalid resource pools were encountered."),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_search_that_leads_nowhere_ends() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    let devices: Vec<_> =
+        (0..64).map(|at| json!({"name": format!("d{at}"), "attributes": {"x": {"int": at % 8}}})).collect();
+    world.slice("a", json!(devices));
+    // Nine different ones of eight, in every order.
+    let attribute = format!("{DRIVER}/x");
+    let mut devices = exactly(json!({"count": 9}));
+    devices["constraints"] = json!([{"distinctAttribute": attribute}]);
+    world.claim("c", devices, Value::Null);
+    let message = world.message(&pod("p", &["c"]), &snapshot);
+    assert!(
+        message.starts_with("0/1 nodes are available: 1 timed out trying to allocate devices."),
+        "{message}"
+    );
+}
+
+#[test]
+fn devices_are_taken_from_the_decision_on() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    world.slice("a", json!([{"name": "d"}]));
+    world.claim("one", exactly(json!({})), Value::Null);
+    world.claim("two", exactly(json!({})), Value::Null);
+    let view = snapshot.view(snapshot.nodes()[0]);
+    let (first, second) = (pod("p", &["one"]), pod("q", &["two"]));
+    let mut state = CycleState::default();
+    let prepare =
+        |state: &mut CycleState, pod: &PodInfo| world.plugin.pre_filter(state, pod, &snapshot).status;
+    assert!(prepare(&mut state, &first).is_success());
+    assert!(world.plugin.filter(&state, &first, view).is_success());
+    assert!(world.plugin.reserve(&mut state, &first, "a").is_success());
+    assert_eq!(world.plugin.filter(&CycleState::default(), &second, view).message(), CANNOT);
+    assert_eq!(
+        prepare(&mut CycleState::default(), &pod("r", &["one"])).message(),
+        "resource claim default/one is in the process of being allocated"
+    );
+    world.plugin.unreserve(&mut state, &first, "a");
+    assert!(world.plugin.filter(&CycleState::default(), &second, view).is_success());
+}
+
+#[test]
+fn an_allocated_claim_holds_its_pods_to_its_node() {
+    let world = World::new();
+    let snapshot = nodes(&["a", "b"]);
+    world.slice("a", json!([{"name": "d"}]));
+    world.claim(
+        "c",
+        exactly(json!({})),
+        allocated("d", json!([{"resource": "pods", "name": "x", "uid": "x"}])),
+    );
+    assert_eq!(world.message(&pod("p", &["c"]), &snapshot), "a");
+    let elsewhere = testing::pod(
+        "p",
+        json!({"nodeName": "b", "resourceClaims": [{"name": "c", "resourceClaimName": "c"}]}),
+    );
+    let message = world.message(&elsewhere, &snapshot);
+    assert!(message.contains("1 resourceclaim not available on the node"), "{message}");
+    assert!(message.contains("still not schedulable"), "somebody uses it: {message}");
+}
+
+#[test]
+fn the_first_alternative_that_a_node_has_counts() {
+    let world = World::new();
+    let mut snapshot = nodes(&["a", "b"]);
+    world.slice("a", json!([{"name": "small"}]));
+    world.slice("b", json!([{"name": "large", "attributes": {"large": {"bool": true}}}]));
+    let large = format!("device.attributes['{DRIVER}'].?large.orValue(false)");
+    let list = json!({"requests": [{"name": "r", "firstAvailable": [
+        {"name": "large", "deviceClassName": "gpu", "selectors": [{"cel": {"expression": large}}]},
+        {"name": "any", "deviceClassName": "gpu"}
+    ]}]});
+    world.claim("c", list, Value::Null);
+    for _ in 0..4 {
+        // Emptier, but it has the second choice only.
+        snapshot
+            .set_pod(crate::snapshot::PlacedPod::from(&testing::pod_asking("x", json!({"cpu": "1"}))), "b");
+        assert_eq!(world.message(&pod("p", &["c"]), &snapshot), "b");
+    }
+}
+
+fn found(world: &World, claim: &str, node: Value) -> Option<AllocationResult> {
+    let claim = world.plugin.claims.get("default", claim).unwrap();
+    let Search { inventory, taken, wanted, memo } = world.plugin.search(vec![claim]).unwrap();
+    allocate(&inventory, &taken, &wanted, &memo, &read(node))
+        .unwrap()
+        .map(|mut found| found.results.remove(0))
+}
+
+#[test]
+fn the_result_says_what_drivers_and_nodes_need_to_know() {
+    let world = World::new();
+    let config = |value: i64| json!({"opaque": {"driver": DRIVER, "parameters": {"n": value}}});
+    world.class("gpu", json!({"config": [config(1)]}));
+    let zone = json!({"key": "zone", "operator": "In", "values": ["z"]});
+    let slice: ResourceSlice = read(json!({"metadata": {"name": "s"}, "spec": {
+        "driver": DRIVER, "pool": {"name": "net", "generation": 1, "resourceSliceCount": 1},
+        "nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [zone]}]},
+        "devices": [{"name": "d", "taints": [{"key": "k", "effect": "NoExecute"}]}, {"name": "e"}]
+    }}));
+    world.listers.get::<ResourceSlice>().insert(Arc::new(slice));
+    let mut for_one = config(2);
+    for_one["requests"] = json!(["r"]);
+    let mut for_none = config(3);
+    for_none["requests"] = json!(["s/y"]);
+    world.claim(
+        "c",
+        json!({
+            "requests": [
+                {"name": "r", "exactly": {"deviceClassName": "gpu", "tolerations": [{"operator": "Exists"}]}},
+                {"name": "s", "firstAvailable": [{"name": "x", "deviceClassName": "gpu"}, {"name": "y", "deviceClassName": "gpu"}]}
+            ],
+            "config": [for_one, for_none, config(4)]
+        }),
+        Value::Null,
+    );
+    let node = |zone: &str| json!({"metadata": {"name": "n", "labels": {"zone": zone}}});
+    assert_eq!(found(&world, "c", node("y")), None);
+    let result = serde_json::to_value(found(&world, "c", node("z")).unwrap()).unwrap();
+    let device = |request: &str, name: &str| json!({"request": request, "driver": DRIVER, "pool": "net", "device": name});
+    let mut tolerated = device("r", "d");
+    tolerated["tolerations"] = json!([{"operator": "Exists"}]);
+    assert_eq!(result["devices"]["results"], json!([tolerated, device("s/x", "e")]));
+    let told = |source: &str, n: i64| json!({"source": source, "opaque": {"driver": DRIVER, "parameters": {"n": n}}});
+    let mut one = told("FromClaim", 2);
+    one["requests"] = json!(["r"]);
+    assert_eq!(result["devices"]["config"], json!([told("FromClass", 1), one, told("FromClaim", 4)]));
+    assert_eq!(result["nodeSelector"], json!({"nodeSelectorTerms": [{"matchExpressions": [zone]}]}));
+
+    world.slice("n", json!([{"name": "f"}]));
+    let result = serde_json::to_value(found(&world, "c", node("z")).unwrap()).unwrap();
+    let name = json!({"key": "metadata.name", "operator": "In", "values": ["n"]});
+    assert_eq!(
+        result["nodeSelector"],
+        json!({"nodeSelectorTerms": [{"matchFields": [name]}]}),
+        "one is the node's own"
+    );
+}
+
+#[test]
+fn only_what_may_free_a_device_wakes_a_pod() {
+    let world = World::new();
+    let waiting = pod("p", &["mine"]);
+    world.claim("mine", exactly(json!({})), Value::Null);
+    world.claim("theirs", exactly(json!({})), allocated("d", json!([])));
+    let hint = |actions: Actions, name: &str| {
+        let key = ObjectKey::new("default", name);
+        world.plugin.hint(&waiting, &ClusterEvent::other("resourceclaims", actions, key))
+    };
+    assert_eq!(hint(Actions::ADD, "mine"), Hint::Queue);
+    assert_eq!(hint(Actions::UPDATE_OTHER, "mine"), Hint::Queue);
+    assert_eq!(hint(Actions::UPDATE_OTHER, "theirs"), Hint::Skip);
+    assert_eq!(hint(Actions::DELETE, "gone"), Hint::Queue);
+    world.claim("theirs", exactly(json!({})), Value::Null);
+    assert_eq!(hint(Actions::UPDATE_OTHER, "theirs"), Hint::Queue, "given back");
+    assert_eq!(hint(Actions::ADD, "theirs"), Hint::Skip, "one more that wants some");
+    let gone = |pod: PodInfo| world.plugin.hint(&waiting, &ClusterEvent::assigned_pod_deleted(pod.pod));
+    assert_eq!(gone(pod("q", &["theirs"])), Hint::Queue);
+    assert_eq!(gone(testing::pod("q", json!({}))), Hint::Skip);
+}
+
+#[test]
+fn pods_without_claims_stay_in_their_class() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    let plain = testing::pod("p", json!({}));
+    assert_eq!(world.plugin.locality(&plain, &snapshot), Locality::Node);
+    assert_eq!(world.plugin.locality(&pod("p", &["c"]), &snapshot), Locality::Cluster);
+    assert!(world.plugin.pre_filter(&mut CycleState::default(), &plain, &snapshot).status.is_skip());
+    let profiles = Profiles::standard();
+    let names: Vec<_> = profiles.iter().next().unwrap().plugin_names().collect();
+    let at = |name: &str| names.iter().position(|it| *it == name).unwrap();
+    assert!(at(NAME) < at("DefaultPreemption"));
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rkube_api::client::{Client, EventRecorder, Informers};
 
 use crate::{
-    identity, lifecycle, network, nodes,
+    devices, identity, lifecycle, network, nodes,
     resources::ResourceLister,
     runtime::{Component, Manager},
     storage, workloads,
@@ -115,6 +115,9 @@ pub fn all() -> Vec<Descriptor> {
             Arc::new(workloads::disruption::controller(deps))
         }),
         on("stalepoddisruption", &["pods"], |deps| Arc::new(workloads::stalepoddisruption::controller(deps))),
+        on("resourceclaim", &["pods", "resourceclaims", "resourceclaimtemplates"], |deps| {
+            Arc::new(devices::resourceclaim::controller(deps))
+        }),
         on("endpointslice", &["services", "pods", "endpointslices"], |deps| {
             Arc::new(network::endpointslice::controller(deps))
         }),

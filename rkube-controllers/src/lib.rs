@@ -5,6 +5,7 @@
 //! [`all`] lists them.
 
 pub mod all;
+pub mod devices;
 pub(crate) mod facts;
 pub mod identity;
 pub mod lifecycle;

@@ -84,8 +84,8 @@ impl Simulator {
     /// {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {nodeName: a, containers: [{name: c}]}}
     /// ")?.build()?;
     /// let drained = simulator.clone().apply(&[Change::Drain("a".into())])?;
-    /// assert_eq!(drained.pending[0].message, "0/1 nodes are available: 1 node(s) were unschedulable. \
-    ///     preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling.");
+    /// let message = &drained.pending[0].message;
+    /// assert!(message.starts_with("0/1 nodes are available: 1 node(s) were unschedulable."), "{message}");
     ///
     /// let more = Change::Copy { node: "a".into(), count: 1 };
     /// let report = simulator.clone().apply(&[more, Change::Drain("a".into())])?;

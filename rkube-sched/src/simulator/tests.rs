@@ -6,6 +6,7 @@ use rkube_api::client::ObjectKey;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::testing::NO_CLAIMS;
 
 fn node(name: &str, cpu: &str) -> Value {
     json!({
@@ -101,8 +102,10 @@ fn each_pod_sees_those_before_it() {
     assert_eq!(nodes.iter().filter(|node| node.as_deref() == Some("b")).count(), 2);
     assert_eq!(nodes[4], None);
     let waiting = ObjectKey::new("default", "p4");
-    let message = "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: \
-                   2 No preemption victims found for incoming pod.";
+    let message = format!(
+        "0/2 nodes are available: 2 Insufficient cpu. {NO_CLAIMS}preemption: 0/2 nodes are available: \
+         2 No preemption victims found for incoming pod."
+    );
     let answer = simulator.explain(&waiting).unwrap();
     assert_eq!(answer.message, message);
     assert_eq!(answer.choice, Choice::Nowhere { plugins: ["NodeResourcesFit"].into() });
@@ -203,8 +206,11 @@ fn a_drain_spares_daemons_and_mirrors_and_leaves_its_node_cordoned() {
     assert_eq!(waits(&report), ["big"]);
     assert_eq!(
         report.pending[0].message,
-        "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. preemption: 0/2 nodes are \
-         available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
+        format!(
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) were unschedulable. {NO_CLAIMS}preemption: \
+             0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not \
+             helpful for scheduling."
+        )
     );
     assert_eq!(report.gone, [ObjectKey::new("default", "leaving")]);
     let cpu = |usage: &Usage, node: &str| {

@@ -11,6 +11,9 @@ use crate::{
     snapshot::{NodeSet, PlacedPod, PodInfo, Snapshot},
 };
 
+/// What DynamicResources says of a pod without claims that fits nowhere, where it is compiled in.
+pub(crate) const NO_CLAIMS: &str = if cfg!(feature = "dra") { "no new claims to deallocate, " } else { "" };
+
 /// A pod with a spec.
 pub(crate) fn pod(name: &str, mut spec: Value) -> PodInfo {
     if spec.get("containers").is_none() {

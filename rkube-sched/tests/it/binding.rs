@@ -62,14 +62,9 @@ async fn a_pod_that_fits_nowhere_is_told_why_and_helped_by_a_new_node() {
     let condition = world.condition("p").await;
     assert_eq!(condition.status, "False");
     assert_eq!(condition.reason.as_deref(), Some("Unschedulable"));
-<<<<<<< HEAD
-    assert_eq!(condition.message.as_deref(), Some(message));
-    assert_eq!(condition.observed_generation, Some(1));
-    assert_eq!(world.events("p").await, [("FailedScheduling".into(), message.into())]);
-=======
     assert_eq!(condition.message.as_ref(), Some(&message));
-    assert_eq!(world.events("p").await, [("FailedScheduling".into(), message)]);
->>>>>>> b14733f (The scheduler allocates devices: the plugin DynamicResources)
+    assert_eq!(condition.observed_generation, Some(1));
+    assert_eq!(world.events("p").await, [("FailedScheduling".into(), message.clone())]);
     // Its own news do not wake it.
     let tries = scheduler.stats.decisions();
     after(60).await;
@@ -80,7 +75,7 @@ async fn a_pod_that_fits_nowhere_is_told_why_and_helped_by_a_new_node() {
     world.pods().patch("p", &PatchParams::default(), &change).await.unwrap();
     after(20).await;
     let condition = world.condition("p").await;
-    assert_eq!((condition.message.as_deref(), condition.observed_generation), (Some(message), Some(2)));
+    assert_eq!((condition.message.as_deref(), condition.observed_generation), (Some(&*message), Some(2)));
 
     world.node("large", "4").await;
     after(20).await;

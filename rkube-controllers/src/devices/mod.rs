@@ -1,0 +1,3 @@
+//! Controllers of devices.
+
+pub mod resourceclaim;

@@ -1,0 +1,142 @@
+//! Devices in a whole cluster: from a template to a claim to its devices, and back.
+
+use rkube::{
+    k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+    prelude::*,
+};
+use serde_json::{Value, json};
+
+const DRIVER: &str = "gpu.example.com";
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// A class of GPUs, a template that asks for one, and a node each with a GPU and something else.
+async fn offer(client: &Client, nodes: &[&str]) {
+    let params = PostParams::default();
+    let expression = format!("device.driver == '{DRIVER}' && device.attributes['{DRIVER}'].kind == 'gpu'");
+    let class =
+        json!({"metadata": {"name": "gpu"}, "spec": {"selectors": [{"cel": {"expression": expression}}]}});
+    Api::<DeviceClass>::all(client.clone()).create(&params, read(class)).await.unwrap();
+    let request = json!({"name": "one", "exactly": {"deviceClassName": "gpu"}});
+    let template =
+        json!({"metadata": {"name": "gpu"}, "spec": {"spec": {"devices": {"requests": [request]}}}});
+    let templates = Api::<ResourceClaimTemplate>::namespaced(client.clone(), "default");
+    templates.create(&params, read(template)).await.unwrap();
+    let slices = Api::<ResourceSlice>::all(client.clone());
+    for node in nodes {
+        let device = |name: &str, kind: &str| json!({"name": name, "attributes": {"kind": {"string": kind}}});
+        let slice = json!({"metadata": {"name": node}, "spec": {
+            "driver": DRIVER, "nodeName": node, "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
+            "devices": [device("fpga-0", "fpga"), device("gpu-0", "gpu")]
+        }});
+        slices.create(&params, read(slice)).await.unwrap();
+    }
+}
+
+fn pod(name: &str) -> Pod {
+    read(json!({"metadata": {"name": name}, "spec": {
+        "containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "gpu"}]}}],
+        "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "gpu"}]
+    }}))
+}
+
+fn node_of(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.node_name.as_deref()
+}
+
+fn claim_of(pod: &Pod) -> &str {
+    let made = pod.status.as_ref().and_then(|status| status.resource_claim_statuses.as_ref()).unwrap();
+    made[0].resource_claim_name.as_deref().unwrap()
+}
+
+fn waits(pod: Option<&Pod>) -> Option<&str> {
+    let conditions = pod?.status.as_ref()?.conditions.as_ref()?;
+    let condition = conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "False")?;
+    condition.message.as_deref()
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_of_three_pods_get_a_device_and_the_third_one_when_one_has_gone() {
+    let cluster = Cluster::builder().simulated(21).nodes(2).start().await.unwrap();
+    let client = cluster.client();
+    offer(&client, &["node-1", "node-2"]).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    let mut running = Vec::new();
+    for name in ["a", "b"] {
+        pods.create(&PostParams::default(), pod(name)).await.unwrap();
+        cluster.wait_for(&pods, name, |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+        running.push(pods.get(name).await.unwrap());
+    }
+    assert_ne!(node_of(&running[0]), node_of(&running[1]));
+    for pod in &running {
+        let claim = claims.get(claim_of(pod)).await.unwrap();
+        assert!(claim_of(pod).starts_with(&format!("{}-gpu-", pod.metadata.name.as_deref().unwrap())));
+        let finalizers = claim.metadata.finalizers.clone().unwrap_or_default();
+        assert_eq!(finalizers, ["resource.kubernetes.io/delete-protection"]);
+        let status = serde_json::to_value(&claim.status).unwrap();
+        let node = node_of(pod).unwrap();
+        let result = &status["allocation"]["devices"]["results"][0];
+        assert_eq!(result, &json!({"request": "one", "driver": DRIVER, "pool": node, "device": "gpu-0"}));
+        let terms = &status["allocation"]["nodeSelector"]["nodeSelectorTerms"];
+        assert_eq!(terms[0]["matchFields"][0]["values"], json!([node]));
+        let user = json!({"resource": "pods", "name": pod.metadata.name, "uid": pod.metadata.uid});
+        assert_eq!(status["reservedFor"], json!([user]));
+    }
+
+    pods.create(&PostParams::default(), pod("c")).await.unwrap();
+    cluster.wait_for(&pods, "c", |pod| waits(pod).is_some()).await.unwrap();
+    let third = pods.get("c").await.unwrap();
+    assert_eq!(
+        waits(Some(&third)),
+        Some(
+            "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes \
+             are available: 2 Preemption is not helpful for scheduling."
+        )
+    );
+
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    cluster.wait_for(&pods, "c", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+    assert_eq!(node_of(&*pods.get("c").await.unwrap()), node_of(&running[0]));
+    cluster.wait_gone(&claims, claim_of(&running[0])).await.unwrap();
+    cluster.stop().await;
+}
+
+/// A claim that a user made outlives its pods; its devices do not stay with it.
+#[tokio::test(start_paused = true)]
+async fn a_claim_is_shared_and_given_back_when_its_last_pod_has_ended() {
+    let cluster = Cluster::builder().simulated(22).nodes(2).start().await.unwrap();
+    let client = cluster.client();
+    offer(&client, &["node-2"]).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    let spec = json!({"devices": {"requests": [{"name": "one", "exactly": {"deviceClassName": "gpu"}}]}});
+    // The pods come first, and wait for it.
+    for name in ["a", "b"] {
+        let mut pod = pod(name);
+        pod.spec.as_mut().unwrap().resource_claims =
+            read(json!([{"name": "gpu", "resourceClaimName": "shared"}]));
+        pods.create(&PostParams::default(), pod).await.unwrap();
+    }
+    let claim = json!({"metadata": {"name": "shared"}, "spec": spec});
+    claims.create(&PostParams::default(), read(claim)).await.unwrap();
+    for name in ["a", "b"] {
+        cluster.wait_for(&pods, name, |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+        assert_eq!(node_of(&*pods.get(name).await.unwrap()), Some("node-2"));
+    }
+    let users = |claim: &ResourceClaim| {
+        claim.status.as_ref().and_then(|status| status.reserved_for.as_ref()).map_or(0, Vec::len)
+    };
+    assert_eq!(users(&*claims.get("shared").await.unwrap()), 2);
+    // It is kept while somebody uses it.
+    claims.delete("shared", &DeleteParams::default()).await.unwrap();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    let one_left = |claim: Option<&ResourceClaim>| claim.is_some_and(|claim| users(claim) == 1);
+    cluster.wait_for(&claims, "shared", one_left).await.unwrap();
+    assert!(claims.get("shared").await.unwrap().status.clone().unwrap().allocation.is_some());
+    pods.delete("b", &DeleteParams::default()).await.unwrap();
+    cluster.wait_gone(&claims, "shared").await.unwrap();
+    cluster.stop().await;
+}

@@ -239,7 +239,8 @@ impl DynamicResources {
 
     /// Whether a change of a claim, as it is now, may help a pod.
     fn claim_helps(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
-        let Subject::Object(key) = &event.subject else { return true };
+        let Subject::Object(changed) = &event.subject else { return true };
+        let key = &changed.key;
         let Ok(claims) = self.claims.of(&pod.pod) else { return false };
         let uses = claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(&*key.name))
             && pod.key.namespace == key.namespace;
@@ -418,12 +419,12 @@ impl Score for DynamicResources {
 
 impl Reserve for DynamicResources {
     /// From now on the devices are taken, whoever else is decided about before they are written down.
-    fn reserve(&self, state: &mut CycleState, _: &PodInfo, node: &str) -> Status {
+    fn reserve(&self, state: &mut CycleState, _: &PodInfo, node: NodeView<'_>) -> Status {
         let Some(State(cycle)) = state.read::<State>() else { return Status::success() };
         if cycle.search.is_none() {
             return Status::success();
         }
-        let found = cycle.found.lock().get(node).map(|found| found.results.clone());
+        let found = cycle.found.lock().get(node.name()).map(|found| found.results.clone());
         let Some(found) = found else { return Status::error("claim allocation not found for node") };
         let to_allocate = cycle.claims.iter().filter(|claim| allocation(claim).is_none());
         for (claim, result) in to_allocate.zip(found) {

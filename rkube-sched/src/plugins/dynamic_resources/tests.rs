@@ -1,7 +1,7 @@
 //! What the plugin says at its points, and what it writes down.
 
 use k8s_openapi::api::core::v1::Pod;
-use rkube_api::client::ObjectKey;
+use rkube_api::client::Change;
 use serde_json::{Value, json};
 
 use super::*;
@@ -268,7 +268,7 @@ fn devices_are_taken_from_the_decision_on() {
         |state: &mut CycleState, pod: &PodInfo| world.plugin.pre_filter(state, pod, &snapshot).status;
     assert!(prepare(&mut state, &first).is_success());
     assert!(world.plugin.filter(&state, &first, view).is_success());
-    assert!(world.plugin.reserve(&mut state, &first, "a").is_success());
+    assert!(world.plugin.reserve(&mut state, &first, view).is_success());
     assert_eq!(world.plugin.filter(&CycleState::default(), &second, view).message(), CANNOT);
     assert_eq!(
         prepare(&mut CycleState::default(), &pod("r", &["one"])).message(),
@@ -383,8 +383,17 @@ fn only_what_may_free_a_device_wakes_a_pod() {
     world.claim("mine", exactly(json!({})), Value::Null);
     world.claim("theirs", exactly(json!({})), allocated("d", json!([])));
     let hint = |actions: Actions, name: &str| {
-        let key = ObjectKey::new("default", name);
-        world.plugin.hint(&waiting, &ClusterEvent::other("resourceclaims", actions, key))
+        let claim: ResourceClaim = serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default"}, "spec": {}
+        }))
+        .unwrap();
+        let claim = Arc::new(claim);
+        let change = match actions {
+            Actions::ADD => Change::Added(claim),
+            Actions::DELETE => Change::Deleted(claim),
+            _ => Change::Updated { old: claim.clone(), new: claim },
+        };
+        world.plugin.hint(&waiting, &ClusterEvent::other(&change))
     };
     assert_eq!(hint(Actions::ADD, "mine"), Hint::Queue);
     assert_eq!(hint(Actions::UPDATE_OTHER, "mine"), Hint::Queue);

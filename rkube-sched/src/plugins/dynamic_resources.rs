@@ -240,14 +240,14 @@ impl DynamicResources {
     /// Whether a change of a claim, as it is now, may help a pod.
     fn claim_helps(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         let Subject::Object(changed) = &event.subject else { return true };
-        let key = &changed.key;
         let Ok(claims) = self.claims.of(&pod.pod) else { return false };
+        let key = &changed.key;
         let uses = claims.iter().any(|claim| claim.metadata.name.as_deref() == Some(&*key.name))
             && pod.key.namespace == key.namespace;
         // One that is allocated to others gives nothing back.
-        let freed =
-            || self.claims.get(&key.namespace, &key.name).is_none_or(|claim| allocation(&claim).is_none());
-        uses || (!event.actions.intersects(Actions::ADD) && freed())
+        let held = |claim: Option<&ResourceClaim>| claim.is_some_and(|claim| allocation(claim).is_some());
+        let freed = held(changed.before()) && !held(changed.after());
+        uses || freed
     }
 }
 

@@ -381,27 +381,22 @@ fn only_what_may_free_a_device_wakes_a_pod() {
     let world = World::new();
     let waiting = pod("p", &["mine"]);
     world.claim("mine", exactly(json!({})), Value::Null);
-    world.claim("theirs", exactly(json!({})), allocated("d", json!([])));
-    let hint = |actions: Actions, name: &str| {
-        let claim: ResourceClaim = serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "default"}, "spec": {}
-        }))
-        .unwrap();
-        let claim = Arc::new(claim);
-        let change = match actions {
-            Actions::ADD => Change::Added(claim),
-            Actions::DELETE => Change::Deleted(claim),
-            _ => Change::Updated { old: claim.clone(), new: claim },
-        };
-        world.plugin.hint(&waiting, &ClusterEvent::other(&change))
+    let claim = |name: &str, held: bool| {
+        let status = if held { allocated("d", json!([])) } else { Value::Null };
+        world.claim(name, exactly(json!({})), status);
+        world.listers.get::<ResourceClaim>().get("default", name).unwrap()
     };
-    assert_eq!(hint(Actions::ADD, "mine"), Hint::Queue);
-    assert_eq!(hint(Actions::UPDATE_OTHER, "mine"), Hint::Queue);
-    assert_eq!(hint(Actions::UPDATE_OTHER, "theirs"), Hint::Skip);
-    assert_eq!(hint(Actions::DELETE, "gone"), Hint::Queue);
-    world.claim("theirs", exactly(json!({})), Value::Null);
-    assert_eq!(hint(Actions::UPDATE_OTHER, "theirs"), Hint::Queue, "given back");
-    assert_eq!(hint(Actions::ADD, "theirs"), Hint::Skip, "one more that wants some");
+    let hint = |change: Change<ResourceClaim>| world.plugin.hint(&waiting, &ClusterEvent::other(&change));
+    let (free, held) = (|name| claim(name, false), |name| claim(name, true));
+    let updated = |old, new| Change::Updated { old, new };
+    assert_eq!(hint(updated(held("theirs"), held("theirs"))), Hint::Skip);
+    assert_eq!(hint(updated(free("theirs"), free("theirs"))), Hint::Skip);
+    assert_eq!(hint(Change::Deleted(held("gone"))), Hint::Queue);
+    assert_eq!(hint(Change::Deleted(free("gone"))), Hint::Skip, "it held nothing");
+    assert_eq!(hint(updated(held("theirs"), free("theirs"))), Hint::Queue, "given back");
+    assert_eq!(hint(Change::Added(free("theirs"))), Hint::Skip, "one more that wants some");
+    assert_eq!(hint(Change::Added(free("mine"))), Hint::Queue);
+    assert_eq!(hint(updated(free("mine"), free("mine"))), Hint::Queue);
     let gone = |pod: PodInfo| world.plugin.hint(&waiting, &ClusterEvent::assigned_pod_deleted(pod.pod));
     assert_eq!(gone(pod("q", &["theirs"])), Hint::Queue);
     assert_eq!(gone(testing::pod("q", json!({}))), Hint::Skip);

@@ -1,10 +1,11 @@
 //! One constraint, compiled, and which nodes and pods count for it.
 
 use std::{
-    hash::{Hash, Hasher},
+    hash::{BuildHasher, Hash, Hasher},
     sync::Arc,
 };
 
+use foldhash::fast::FixedState;
 use k8s_openapi::api::core::v1::{Pod, PodSpec, TopologySpreadConstraint};
 use rkube_api::{
     helpers::taints::{keeps_pods_away, untolerated},
@@ -129,12 +130,31 @@ impl Hash for Demands {
     }
 }
 
+/// Labels without which a node does not count: the same ones for all constraints of a pod, which may be
+/// thousands, so they are kept and hashed once.
+#[derive(Debug, PartialEq, Eq)]
+struct Labels {
+    keys: Vec<String>,
+    hash: u64,
+}
+
+impl Labels {
+    fn new(keys: Vec<String>) -> Arc<Self> {
+        Arc::new(Self { hash: FixedState::default().hash_one(&keys), keys })
+    }
+}
+
+impl Hash for Labels {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
+    }
+}
+
 /// What counts for a constraint: nodes, and pods on them.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Spread {
     key: String,
-    /// Labels without which a node does not count.
-    labels: Vec<String>,
+    labels: Arc<Labels>,
     demands: Option<Demands>,
     peers: Option<Peers>,
 }
@@ -148,7 +168,7 @@ impl Count for Spread {
     }
 
     fn sees(&self, lens: &Option<RequiredNodes>, node: NodeView<'_>) -> bool {
-        self.labels.iter().all(|key| node.label(key).is_some())
+        self.labels.keys.iter().all(|key| node.label(key).is_some())
             && self.demands.as_ref().is_none_or(|demands| demands.meets(lens.as_ref(), node))
     }
 
@@ -173,6 +193,8 @@ pub(super) struct Compiled {
     counts: Vec<Option<Sums>>,
     /// Whether nodes that lack a label of any constraint are left out.
     all_labels: bool,
+    /// Those labels.
+    labels: Arc<Labels>,
 }
 
 impl Compiled {
@@ -183,7 +205,9 @@ impl Compiled {
         snapshot: &Snapshot,
     ) -> Self {
         let topologies = constraints.iter().map(|constraint| snapshot.topology(&constraint.key)).collect();
-        let mut compiled = Self { constraints, topologies, counts: Vec::new(), all_labels };
+        let keys = constraints.iter().filter(|_| all_labels).map(|constraint| constraint.key.clone());
+        let labels = Labels::new(keys.collect());
+        let mut compiled = Self { constraints, topologies, counts: Vec::new(), all_labels, labels };
         let indexes = 0..compiled.constraints.len();
         compiled.counts = indexes.map(|index| snapshot.tally(&compiled.spread(index, pod)).pop()).collect();
         // The numbers of domains are those by which they are counted.
@@ -204,10 +228,9 @@ impl Compiled {
 
     fn spread(&self, index: usize, pod: &PodInfo) -> Spread {
         let constraint = &self.constraints[index];
-        let labels = self.constraints.iter().filter(|_| self.all_labels);
         Spread {
             key: constraint.key.clone(),
-            labels: labels.map(|constraint| constraint.key.clone()).collect(),
+            labels: self.labels.clone(),
             demands: Demands::of(constraint, pod),
             peers: self.peers(index, pod),
         }
@@ -258,5 +281,27 @@ impl Compiled {
     pub(super) fn facets(&self) -> impl Iterator<Item = Facet> {
         let pairs = self.topologies.iter().zip(&self.counts);
         pairs.map(|(topology, counts)| Facet::new(topology.clone(), counts.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn thousands_of_constraints_share_the_labels_that_they_ask_for() {
+        let constraint = |at: usize| {
+            let value =
+                json!({"topologyKey": format!("k{at}"), "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"});
+            serde_json::from_value::<TopologySpreadConstraint>(value).unwrap()
+        };
+        let pod = testing::pod("p", json!({}));
+        let constraints = (0..3000).map(|at| Constraint::new(&constraint(at), &pod)).collect();
+        let compiled = Compiled::new(constraints, true, &pod, &Snapshot::default());
+        assert_eq!(compiled.labels.keys.len(), 3000);
+        assert!(Arc::ptr_eq(&compiled.spread(0, &pod).labels, &compiled.spread(2999, &pod).labels));
     }
 }

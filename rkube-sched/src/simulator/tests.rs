@@ -508,3 +508,44 @@ fn who_is_missing_keeps_a_gang_out() {
     assert_eq!(simulator.place(last).unwrap().choice, Choice::Held { plugin: "GangScheduling" });
     assert_eq!(simulator.schedule().moves.len(), 3);
 }
+
+#[test]
+fn a_volume_is_given_once_and_clones_know_it() {
+    let class = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local"},
+        "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"
+    });
+    let volume = json!({
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "v"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+            "local": {"path": "/v"}, "persistentVolumeReclaimPolicy": "Retain",
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "In", "values": ["a"]}
+            ]}]}}
+        },
+        "status": {"phase": "Available"}
+    });
+    let claim = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": "default", "uid": name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+                "resources": {"requests": {"storage": "1Gi"}}
+            },
+            "status": {"phase": "Pending"}
+        })
+    };
+    let with =
+        |claim: &str| json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": claim}}]});
+    let objects = vec![node("a", "4"), node("b", "4"), class, volume, claim("one"), claim("two")];
+    let mut simulator = simulator(objects);
+    let untouched = simulator.clone();
+    assert_eq!(simulator.place(new_pod("p", "1", with("one"))).unwrap().choice.node(), Some("a"));
+    for simulator in [&simulator, &simulator.clone()] {
+        let answer = simulator.ask(new_pod("q", "1", with("two"))).unwrap();
+        assert_eq!(answer.choice, Choice::Nowhere { plugins: ["VolumeBinding"].into() }, "{answer}");
+    }
+    assert_eq!(untouched.ask(new_pod("q", "1", with("two"))).unwrap().choice.node(), Some("a"));
+}

@@ -99,7 +99,7 @@ async fn two_of_three_pods_get_a_device_and_the_third_one_when_one_has_gone() {
 
     pods.delete("a", &DeleteParams::default()).await.unwrap();
     cluster.wait_for(&pods, "c", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
-    assert_eq!(node_of(&*pods.get("c").await.unwrap()), node_of(&running[0]));
+    assert_eq!(node_of(&pods.get("c").await.unwrap()), node_of(&running[0]));
     cluster.wait_gone(&claims, claim_of(&running[0])).await.unwrap();
     cluster.stop().await;
 }
@@ -124,12 +124,12 @@ async fn a_claim_is_shared_and_given_back_when_its_last_pod_has_ended() {
     claims.create(&PostParams::default(), read(claim)).await.unwrap();
     for name in ["a", "b"] {
         cluster.wait_for(&pods, name, |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
-        assert_eq!(node_of(&*pods.get(name).await.unwrap()), Some("node-2"));
+        assert_eq!(node_of(&pods.get(name).await.unwrap()), Some("node-2"));
     }
     let users = |claim: &ResourceClaim| {
         claim.status.as_ref().and_then(|status| status.reserved_for.as_ref()).map_or(0, Vec::len)
     };
-    assert_eq!(users(&*claims.get("shared").await.unwrap()), 2);
+    assert_eq!(users(&claims.get("shared").await.unwrap()), 2);
     // It is kept while somebody uses it.
     claims.delete("shared", &DeleteParams::default()).await.unwrap();
     pods.delete("a", &DeleteParams::default()).await.unwrap();

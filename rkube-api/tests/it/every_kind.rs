@@ -38,6 +38,10 @@ fn sample(kind: &str, api_version: &str) -> Value {
         ("VolumeAttachment", _) => json!({"spec": {
             "attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
         }}),
+        ("PodGroup", _) => json!({"spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}}),
+        ("Workload", _) => json!({"spec": {"podGroupTemplates": [
+            {"name": "t", "schedulingPolicy": {"basic": {}}},
+        ]}}),
         ("ResourceSlice", _) => json!({"spec": {
             "driver": "example.com", "nodeName": "n", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
         }}),

@@ -28,6 +28,10 @@ fn body(resolved: &Resolved) -> Value {
         ("apps", "Deployment" | "ReplicaSet") => workload,
         ("discovery.k8s.io", "EndpointSlice") => json!({"addressType": "IPv4", "endpoints": []}),
         ("scheduling.k8s.io", "PriorityClass") => json!({"value": 7}),
+        ("scheduling.k8s.io", "PodGroup") => json!({"spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}}),
+        ("scheduling.k8s.io", "Workload") => json!({"spec": {"podGroupTemplates": [
+            {"name": "t", "schedulingPolicy": {"basic": {}}},
+        ]}}),
         ("", "PersistentVolume") => json!({"spec": {
             "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/data"},
         }}),

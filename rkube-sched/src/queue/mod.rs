@@ -281,21 +281,24 @@ impl SchedulingQueue {
         }
     }
 
-    /// The plugin that keeps a pod out. One that fails keeps it out too, until an event that it asked for.
+    /// The plugin that keeps a pod out. One that fails keeps it out too, until an event that it asked for, if no
+    /// other has a reason: of a pod that waits for its gates no failure is told before they are gone.
     fn gate(&mut self, pod: &Arc<PodInfo>) -> Option<&'static str> {
         let profile = self.profiles.of(pod)?.clone();
+        let mut failed = None;
         for plugin in &profile.pre_enqueue {
             let name = plugin.name();
             let status = contained(name, "PreEnqueue", || plugin.pre_enqueue(pod)).unwrap_or_else(|it| it);
-            if status.is_success() {
-                continue;
+            if status.is_rejected() {
+                return Some(name);
             }
-            if !status.is_rejected() {
-                self.faults.push((pod.clone(), status.from_plugin(name)));
+            if !status.is_success() {
+                failed = failed.or(Some((name, status)));
             }
-            return Some(name);
         }
-        None
+        let (name, status) = failed?;
+        self.faults.push((pod.clone(), status.from_plugin(name)));
+        Some(name)
     }
 
     /// The pods that a plugin failed to let in since the last call, and how it failed.

@@ -1,6 +1,7 @@
 //! A plugin that panics, at every point: its pod fails and says so, all others go on.
 
 use async_trait::async_trait;
+use rkube_api::client::{Patch, PatchParams};
 use rkube_sched::{
     Config,
     engine::{Diagnosis, WhatIf},
@@ -11,6 +12,7 @@ use rkube_sched::{
     },
     snapshot::{NodeSet, NodeView, PodInfo, Snapshot},
 };
+use serde_json::json;
 
 use crate::support::{World, after, with_plugins};
 
@@ -163,6 +165,20 @@ async fn its_pod_fails_with_a_clear_event_and_the_others_go_on() {
         assert_eq!(world.placed().await.len(), 16, "{point}");
         assert!(scheduler.stats.errors() >= 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gated_pod_says_what_it_waits_for_and_fails_when_its_gates_are_gone() {
+    let world = world().await;
+    let scheduler = world.scheduler(config("PreEnqueue"));
+    world.pod_with("doomed", "1", json!({"schedulingGates": [{"name": "x.io/y"}]})).await;
+    after(1).await;
+    assert_eq!(world.condition("doomed").await.reason.as_deref(), Some("SchedulingGated"));
+    assert_eq!((world.events("doomed").await, scheduler.stats.errors()), (Vec::new(), 0));
+    let free = Patch::Merge(json!({"spec": {"schedulingGates": null}}));
+    world.pods().patch("doomed", &PatchParams::default(), &free).await.unwrap();
+    after(1).await;
+    assert_eq!(world.condition("doomed").await.reason.as_deref(), Some("SchedulerError"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,6 +26,7 @@ mod preempt;
 mod report;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -35,10 +36,13 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rkube_api::{
-    client::{Client, Informers},
+    client::{Change, Client, Informers, Scope, Seen, follow},
     context::Rng,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -55,7 +59,7 @@ use crate::{
         ProfileConfig, Profiles, Status, WaitingPods,
     },
     queue::{QueueConfig, QueuedPod, SchedulingQueue},
-    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot},
+    snapshot::{NodeId, PlacedPod, PodInfo, Snapshot, Uid},
 };
 
 pub use announce::EventRate;
@@ -148,6 +152,8 @@ struct Driver {
     reporter: Arc<Reporter>,
     announcer: Announcer,
     departures: Departures,
+    /// While all pods are being listed: those that were known before and have not come yet.
+    missing: BTreeSet<Uid>,
     /// Bindings under way.
     bindings: usize,
     /// Of those, the ones that may wait long: they keep nobody from being bound.
@@ -182,6 +188,7 @@ impl Scheduler {
             inbox,
             announcer: Announcer::new(config.scheduled_events),
             departures: Departures::default(),
+            missing: BTreeSet::new(),
             bindings: 0,
             patient: 0,
             batch: Vec::new(),
@@ -213,29 +220,25 @@ impl Scheduler {
     /// a few seconds at most.
     pub async fn run(self, token: CancellationToken) {
         let Self { informers, mut driver } = self;
-        let (nodes, pods) = (informers.get::<Node>(), informers.get::<Pod>());
-        nodes.on_change(driver.inbox.handler(News::Node));
-        pods.on_change(driver.inbox.handler(News::Pod));
+        let Some(context) = driver.handle.context.clone() else { return };
+        let (nodes, tell) = (informers.get::<Node>(), driver.inbox.teller(News::Node));
+        nodes.on_change(move |change: &Change<Node>| tell(change.clone()));
+        let mut pods = driver.follow_pods();
         let others = driver.handle.listers.sources();
         for source in &others {
-            let inbox = Arc::downgrade(&driver.inbox);
-            source.follow(Box::new(move |event| {
-                if let Some(inbox) = inbox.upgrade() {
-                    inbox.tell(News::Other(event));
-                }
-            }));
+            source.follow(Box::new(driver.inbox.teller(News::Other)));
         }
         let synced = async {
             nodes.synced().await;
-            pods.synced().await;
+            // It ends with the scheduler only.
+            let _ = pods.wait_for(|listed| *listed).await;
             for source in &others {
                 source.ready().await;
             }
         };
         if token.run_until_cancelled(synced).await.is_none() {
-            return;
+            return context.spawner.stop().await;
         }
-        let Some(context) = driver.handle.context.clone() else { return };
         driver.announcer.start(&driver.client, &driver.profiles);
         context.spawner.spawn("scheduler-reports", driver.reporter.clone().run());
         driver.schedule(&token).await;
@@ -247,6 +250,25 @@ impl Scheduler {
 }
 
 impl Driver {
+    /// Has the loop told of all pods from now on; and whether the first list is complete. No informer, which
+    /// would keep every pod whole: the loop keeps what it needs of each.
+    fn follow_pods(&self) -> watch::Receiver<bool> {
+        let (listed, receiver) = watch::channel(false);
+        let (client, tell) = (self.client.clone(), self.inbox.teller(News::Pod));
+        let pods = async move {
+            let tell = |seen| {
+                let all = matches!(seen, Seen::Listed);
+                tell(seen);
+                if all {
+                    listed.send_replace(true);
+                }
+            };
+            follow::<Pod>(&client, Scope::default(), tell).await;
+        };
+        self.client_spawner().spawn("scheduler-pods", pods);
+        receiver
+    }
+
     async fn schedule(&mut self, token: &CancellationToken) {
         while !token.is_cancelled() {
             self.take_news();
@@ -298,7 +320,7 @@ impl Driver {
     fn take_news(&mut self) {
         for news in self.inbox.take() {
             match news {
-                News::Pod(change) => self.pod_changed(&change),
+                News::Pod(seen) => self.pod_seen(&seen),
                 News::Node(change) => self.node_changed(&change),
                 News::Other(event) => self.queue.on_event(&event, Instant::now()),
                 News::Ended(ended) => ended.into_iter().for_each(|ended| self.binding_ended(ended)),
@@ -397,9 +419,9 @@ impl Driver {
     /// The pod does not get to its node after all: everything taken for it is given back.
     fn give_up(&mut self, mut binding: Binding, status: &Status) {
         binding.unreserve();
-        let Binding { pod, node, .. } = binding;
-        if self.snapshot.forget(&pod.info.uid) {
-            let freed = ClusterEvent::assigned_pod_deleted(observe::on_node(&pod.info.pod, &node));
+        let Binding { pod, .. } = binding;
+        if let Some(placed) = self.snapshot.forget(&pod.info.uid) {
+            let freed = ClusterEvent::assigned_pod_deleted(placed);
             let info = pod.info.clone();
             self.failed(pod, status);
             // What it gives back may help others, not itself: it is in its own queue by now. Nor its group:

@@ -11,21 +11,22 @@
 //! println!("{} pods", pods.cache().len());
 //! # }
 //! ```
+//!
+//! An informer keeps every object whole. Who needs only a little of very many keeps that itself, and is told by
+//! [`follow`] what there is.
 
 use std::{
     any::{Any, TypeId},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
-    time::Duration,
 };
 
-use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::{Api, Cache, Client, KindWatchEvent, ListParams, ObjectKey, WatchParams};
-use crate::{error::ApiError, object::Kind};
+use super::{Cache, Client, ObjectKey, Seen, follow};
+use crate::object::Kind;
 
 /// Which objects of a kind an informer follows; all unless said otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,8 +110,9 @@ impl Informers {
         let (synced, receiver) = watch::channel(false);
         let inner = Arc::new(Inner { cache: Cache::default(), handlers: Mutex::default(), synced });
         running.insert(key, Running { informer: inner.clone(), synced: receiver });
-        let reflector = Reflector { api: api(&self.client, &scope), scope, inner: inner.clone() };
-        self.client.context().spawner.spawn("informer", reflector.run());
+        let keep = inner.clone().keeper();
+        let (client, spawner) = (self.client.clone(), self.client.context().spawner.clone());
+        spawner.spawn("informer", async move { follow(&client, scope, keep).await });
         Informer(inner)
     }
 
@@ -121,13 +123,6 @@ impl Informers {
             // The sender lives in the informer, which the map holds.
             let _ = synced.wait_for(|synced| *synced).await;
         }
-    }
-}
-
-fn api<K: Kind>(client: &Client, scope: &Scope) -> Api<K> {
-    match &scope.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace.clone()),
-        None => Api::all(client.clone()),
     }
 }
 
@@ -199,6 +194,25 @@ fn tell_all<K: Kind>(handlers: &[Handler<K>], change: &Change<K>) {
 }
 
 impl<K: Kind> Inner<K> {
+    /// Keeps the cache as what is told says.
+    fn keeper(self: Arc<Self>) -> impl FnMut(Seen<K>) {
+        let mut missing = BTreeSet::new();
+        move |seen| match seen {
+            Seen::Listing => missing = self.cache.keys(),
+            Seen::There(object) => {
+                if !missing.is_empty() {
+                    missing.remove(&ObjectKey::of(&*object));
+                }
+                self.put(object);
+            }
+            Seen::Gone(last) => self.remove(&ObjectKey::of(&*last), Some(last)),
+            Seen::Listed => {
+                std::mem::take(&mut missing).iter().for_each(|key| self.remove(key, None));
+                self.synced.send_replace(true);
+            }
+        }
+    }
+
     fn put(&self, object: Arc<K>) {
         let handlers = self.handlers.lock();
         let change = match self.cache.insert(object.clone()) {
@@ -223,117 +237,6 @@ impl<K: Kind> Inner<K> {
     }
 }
 
-/// First and longest pause between tries, as client-go's reflector has them.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(800), Duration::from_secs(30));
-/// A watch that ends sooner than this counts as a failure.
-const SHORT: Duration = Duration::from_secs(1);
-
-struct Reflector<K> {
-    api: Api<K>,
-    scope: Scope,
-    inner: Arc<Inner<K>>,
-}
-
-impl<K: Kind> Reflector<K> {
-    async fn run(self) {
-        let rng = self.api.client().context().rng.fork(K::KIND);
-        let mut pause = PAUSE.0;
-        let mut version: Option<String> = None;
-        loop {
-            let began = Instant::now();
-            let after = version.take();
-            let watched = after.is_some();
-            let outcome = match after {
-                None => self.list().await,
-                Some(after) => self.watch(after).await,
-            };
-            match outcome {
-                Ok(reached) => {
-                    version = Some(reached);
-                    if !watched || began.elapsed() >= SHORT {
-                        pause = PAUSE.0;
-                        continue;
-                    }
-                    // A server that ends every watch at once must not be asked in a tight loop.
-                }
-                Err((reached, error)) => {
-                    tracing::debug!(kind = K::KIND, %error, "informer starts again");
-                    // An expired version means to list anew, at once; after any other error the watch
-                    // goes on from where it was.
-                    if matches!(error, ApiError::Expired { .. }) {
-                        continue;
-                    }
-                    version = reached;
-                }
-            }
-            tokio::time::sleep(pause.mul_f64(1.0 + rng.fraction())).await;
-            pause = (pause * 2).min(PAUSE.1);
-        }
-    }
-
-    /// Reads everything; gives the version that was read.
-    async fn list(&self) -> Result<String, (Option<String>, ApiError)> {
-        let mut gone = self.inner.cache.keys();
-        let mut params = ListParams::default().labels(&*self.scope.labels).fields(&*self.scope.fields);
-        loop {
-            let page = self.api.list(&params).await.map_err(|error| (None, error))?;
-            for object in page.items {
-                gone.remove(&ObjectKey::of(&*object));
-                self.inner.put(object);
-            }
-            match page.continue_token {
-                Some(token) => params = params.continue_from(token),
-                None => {
-                    gone.iter().for_each(|key| self.inner.remove(key, None));
-                    self.inner.synced.send_replace(true);
-                    return Ok(page.resource_version);
-                }
-            }
-        }
-    }
-
-    /// Follows changes after a version; gives the version reached when the server ended the watch.
-    async fn watch(&self, after: String) -> Result<String, (Option<String>, ApiError)> {
-        let params = WatchParams {
-            labels: self.scope.labels.clone(),
-            fields: self.scope.fields.clone(),
-            ..WatchParams::after(after.clone()).bookmarks()
-        };
-        let mut reached = after;
-        let mut events = match self.api.watch(&params).await {
-            Ok(events) => events,
-            Err(error) => return Err((Some(reached), error)),
-        };
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.apply(event, &mut reached),
-                Err(error) => return Err((Some(reached), error)),
-            }
-        }
-        Ok(reached)
-    }
-
-    fn apply(&self, event: KindWatchEvent<K>, reached: &mut String) {
-        let object = match event {
-            KindWatchEvent::Added(object) | KindWatchEvent::Modified(object) => {
-                self.inner.put(object.clone());
-                object
-            }
-            KindWatchEvent::Deleted(object) => {
-                self.inner.remove(&ObjectKey::of(&*object), Some(object.clone()));
-                object
-            }
-            KindWatchEvent::Bookmark { resource_version, .. } => {
-                *reached = resource_version;
-                return;
-            }
-        };
-        if let Some(version) = &object.metadata().resource_version {
-            reached.clone_from(version);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
@@ -342,6 +245,7 @@ mod tests {
     use super::*;
     use crate::{
         context::Context,
+        error::ApiError,
         object::Object,
         request::{ApiRequest, ApiResponse, Credentials, List, Options, Transport, Verb},
     };

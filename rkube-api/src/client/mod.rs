@@ -7,6 +7,7 @@
 mod api;
 mod cache;
 mod events;
+mod follow;
 mod informer;
 mod key;
 pub mod leader;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub use api::{Api, KindWatchEvent, KindWatchStream, ObjectList};
 pub use cache::Cache;
 pub use events::{EventKind, EventRecorder, reference_to};
+pub use follow::{Seen, follow};
 pub use informer::{Change, Informer, Informers, Scope};
 pub use key::ObjectKey;
 pub use params::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Precondition, WatchParams};

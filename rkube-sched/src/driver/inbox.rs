@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use parking_lot::Mutex;
-use rkube_api::client::Change;
+use rkube_api::client::{Change, Seen};
 use tokio::sync::{Notify, oneshot};
 
 use super::{binding::Ended, inspect::Inspection};
@@ -13,7 +13,7 @@ use crate::{framework::ClusterEvent, snapshot::Uid};
 /// One thing that happened.
 #[derive(Debug)]
 pub(super) enum News {
-    Pod(Change<Pod>),
+    Pod(Seen<Pod>),
     Node(Change<Node>),
     Other(ClusterEvent),
     Ended(Vec<Ended>),
@@ -51,18 +51,15 @@ impl Inbox {
         }
     }
 
-    /// A handler for an informer. It does nothing once the loop has ended.
-    pub(super) fn handler<K: Clone + 'static>(
+    /// To tell of one sort of news. It does nothing once the loop has ended.
+    pub(super) fn teller<T: 'static>(
         self: &Arc<Self>,
-        news: fn(Change<K>) -> News,
-    ) -> impl Fn(&Change<K>) + Send + Sync + 'static
-    where
-        Change<K>: Clone,
-    {
+        news: fn(T) -> News,
+    ) -> impl Fn(T) + Send + Sync + 'static {
         let inbox = Arc::downgrade(self);
-        move |change: &Change<K>| {
+        move |it| {
             if let Some(inbox) = inbox.upgrade() {
-                inbox.tell(news(change.clone()));
+                inbox.tell(news(it));
             }
         }
     }

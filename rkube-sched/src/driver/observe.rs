@@ -1,15 +1,15 @@
 //! What changes of pods and nodes mean to the loop.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod};
-use rkube_api::client::Change;
+use rkube_api::client::{Change, Seen};
 use tokio::time::Instant;
 
 use super::Driver;
 use crate::{
-    framework::{ClusterEvent, Resource},
-    snapshot::{PlacedPod, PodInfo, is_terminal, node_of},
+    framework::ClusterEvent,
+    snapshot::{PlacedPod, PodInfo, Uid, is_terminal, node_of, uid_of},
 };
 
 /// What a pod is to this scheduler.
@@ -35,61 +35,81 @@ impl Driver {
         }
     }
 
-    pub(super) fn pod_changed(&mut self, change: &Change<Pod>) {
+    /// Of pods that wait the queue keeps all, of those that have a node the snapshot keeps a [`PlacedPod`], of
+    /// all others nobody keeps anything. So what a pod was before is what the queue or the snapshot knows of it.
+    pub(super) fn pod_seen(&mut self, seen: &Seen<Pod>) {
         let now = Instant::now();
-        match change {
-            Change::Added(pod) => match self.role(pod) {
-                Role::Assigned => self.pod_assigned(pod, now),
-                Role::Waiting => self.pod_waits(pod, now),
-                Role::Foreign => {}
-            },
-            Change::Deleted(pod) => self.pod_gone(pod, now),
-            Change::Updated { old, new } => match (self.role(old), self.role(new)) {
-                (Role::Assigned, Role::Assigned) => {
-                    let placed = PlacedPod::of(new);
-                    if placed.terminating {
-                        self.departed(&placed.uid, false, now);
-                    }
-                    self.snapshot.set_pod(placed, node_of(new).unwrap_or_default());
-                    if let Some(event) = ClusterEvent::pod_updated(Resource::AssignedPod, old, new) {
-                        self.queue.on_event(&event, now);
-                    }
+        match seen {
+            Seen::Listing => self.missing = self.known_pods(),
+            Seen::There(pod) => {
+                if !self.missing.is_empty() {
+                    self.missing.remove(&uid_of(pod));
                 }
-                (_, Role::Assigned) => self.pod_assigned(new, now),
-                (Role::Waiting, Role::Waiting) => {
-                    self.queue.update(old, Arc::new(PodInfo::new(new.clone())), now);
+                self.handle.activations.ask(self.handle.members.seen(pod));
+                match self.role(pod) {
+                    Role::Assigned => self.pod_assigned(pod, now),
+                    Role::Waiting => self.pod_waits(pod, now),
+                    Role::Foreign => self.pod_gone(&uid_of(pod), now),
                 }
-                (_, Role::Waiting) => self.pod_waits(new, now),
-                (Role::Foreign, Role::Foreign) => {}
-                (_, Role::Foreign) => self.pod_gone(new, now),
-            },
+            }
+            Seen::Gone(pod) => {
+                let uid = uid_of(pod);
+                self.handle.members.gone(&uid);
+                self.pod_gone(&uid, now);
+            }
+            Seen::Listed => {
+                for uid in std::mem::take(&mut self.missing) {
+                    self.handle.members.gone(&uid);
+                    self.pod_gone(&uid, now);
+                }
+            }
         }
+    }
+
+    fn known_pods(&self) -> BTreeSet<Uid> {
+        let placed = self.snapshot.pods().map(|(pod, _)| pod.uid.clone());
+        placed.chain(self.queue.uids().cloned()).chain(self.handle.members.uids()).collect()
     }
 
     fn pod_waits(&mut self, pod: &Arc<Pod>, now: Instant) {
         let info = PodInfo::new(pod.clone());
-        if !self.snapshot.is_assumed(&info.uid) {
-            self.queue.add(Arc::new(info), now);
+        // One that was just bound may show late that it waited.
+        if self.queue.is_in_flight(&info.uid) || !self.snapshot.is_assumed(&info.uid) {
+            self.queue.update(Arc::new(info), now);
         }
     }
 
-    /// Seen on a node: by our own binding, or by somebody else's.
-    fn pod_assigned(&mut self, pod: &Arc<Pod>, now: Instant) {
-        let placed = PlacedPod::of(pod);
-        self.queue.delete(&placed.uid);
-        self.snapshot.set_pod(placed, node_of(pod).unwrap_or_default());
-        self.queue.on_event(&ClusterEvent::pod_assigned(pod.clone()), now);
+    /// Seen on a node: by our own binding, or by somebody else's, or again.
+    fn pod_assigned(&mut self, pod: &Pod, now: Instant) {
+        let placed = Arc::new(PlacedPod::of(pod));
+        let before = match self.snapshot.pod(&placed.uid) {
+            Some((before, _)) if !self.snapshot.is_assumed(&placed.uid) => Some(before.clone()),
+            _ => None,
+        };
+        self.snapshot.set_pod(placed.clone(), node_of(pod).unwrap_or_default());
+        let event = match before {
+            Some(before) => {
+                if placed.terminating {
+                    self.departed(&placed.uid, false, now);
+                }
+                ClusterEvent::assigned_pod_updated(&before, &placed)
+            }
+            None => {
+                self.queue.delete(&placed.uid);
+                Some(ClusterEvent::pod_assigned(placed))
+            }
+        };
+        if let Some(event) = event {
+            self.queue.on_event(&event, now);
+        }
     }
 
-    fn pod_gone(&mut self, pod: &Arc<Pod>, now: Instant) {
-        let uid = PlacedPod::of(pod).uid;
-        self.queue.delete(&uid);
-        self.handle.waiting.reject(&uid, "", "the pod was deleted");
-        let node = self.snapshot.pod(&uid).map(|(_, node)| self.snapshot.view(node).name().to_owned());
-        if let Some(node) = node {
-            self.snapshot.remove_pod(&uid);
-            self.queue.on_event(&ClusterEvent::assigned_pod_deleted(on_node(pod, &node)), now);
-            self.departed(&uid, true, now);
+    fn pod_gone(&mut self, uid: &Uid, now: Instant) {
+        self.queue.delete(uid);
+        self.handle.waiting.reject(uid, "", "the pod was deleted");
+        if let Some(placed) = self.snapshot.remove_pod(uid) {
+            self.queue.on_event(&ClusterEvent::assigned_pod_deleted(placed), now);
+            self.departed(uid, true, now);
         }
     }
 
@@ -122,16 +142,4 @@ impl Driver {
 
 fn images_of(node: &Node) -> &[ContainerImage] {
     node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default()
-}
-
-/// The pod as it is once it has its node, which an assumed pod does not show yet.
-pub(super) fn on_node(pod: &Arc<Pod>, node: &str) -> Arc<Pod> {
-    if node_of(pod).is_some() {
-        return pod.clone();
-    }
-    let mut pod = (**pod).clone();
-    if let Some(spec) = pod.spec.as_mut() {
-        spec.node_name = Some(node.to_owned());
-    }
-    Arc::new(pod)
 }

@@ -4,13 +4,13 @@
 
 use std::{any::Any, ops::BitOr, sync::Arc};
 
-use k8s_openapi::api::core::v1::{Node, NodeStatus, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use rkube_api::{
     client::{Change, ObjectKey},
     object::Kind,
 };
 
-use crate::snapshot::PodInfo;
+use crate::snapshot::{PlacedPod, PodInfo, Requests};
 
 /// Which objects an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,12 +107,20 @@ impl BitOr for Actions {
 /// The object of an event, before and after.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// A pod.
+    /// A pod that has a node, as the scheduler knows it: it keeps no more of these.
     Pod {
-        /// Before; absent if it is new.
-        old: Option<Arc<Pod>>,
+        /// Before; absent if it is new. Of a pod that is gone what was last known of it, even if nobody saw it
+        /// go.
+        old: Option<Arc<PlacedPod>>,
         /// After; absent if it is gone.
-        new: Option<Arc<Pod>>,
+        new: Option<Arc<PlacedPod>>,
+    },
+    /// A pod that waits for a node.
+    Waiting {
+        /// Before.
+        old: Arc<PodInfo>,
+        /// After.
+        new: Arc<PodInfo>,
     },
     /// A node.
     Node {
@@ -231,7 +239,7 @@ impl ClusterEvent {
     }
 
     /// A pod has got a node, or came with one.
-    pub fn pod_assigned(pod: Arc<Pod>) -> Self {
+    pub fn pod_assigned(pod: Arc<PlacedPod>) -> Self {
         Self {
             resource: Resource::AssignedPod,
             actions: Actions::ADD,
@@ -240,7 +248,7 @@ impl ClusterEvent {
     }
 
     /// A pod with a node is gone, or has ended.
-    pub fn assigned_pod_deleted(pod: Arc<Pod>) -> Self {
+    pub fn assigned_pod_deleted(pod: Arc<PlacedPod>) -> Self {
         Self {
             resource: Resource::AssignedPod,
             actions: Actions::DELETE,
@@ -248,26 +256,35 @@ impl ClusterEvent {
         }
     }
 
-    /// A pod has changed; `None` if in nothing that scheduling looks at.
-    pub fn pod_updated(resource: Resource, old: &Arc<Pod>, new: &Arc<Pod>) -> Option<Self> {
-        let (before, after) = (old.spec.as_ref(), new.spec.as_ref());
-        let gated = |pod: &Arc<Pod>| {
-            pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|g| !g.is_empty())
-        };
-        let claims = |pod: &Arc<Pod>| {
-            pod.status.as_ref().and_then(|status| status.resource_claim_statuses.clone()).unwrap_or_default()
-        };
-        let tolerations = before.and_then(|spec| spec.tolerations.as_ref())
-            != after.and_then(|spec| spec.tolerations.as_ref());
+    /// A pod with a node has changed; `None` if in nothing that scheduling looks at.
+    pub fn assigned_pod_updated(old: &Arc<PlacedPod>, new: &Arc<PlacedPod>) -> Option<Self> {
         let actions = Actions::NONE
-            .with_if(old.metadata.labels != new.metadata.labels, Actions::UPDATE_POD_LABEL)
-            .with_if(tolerations, Actions::UPDATE_POD_TOLERATION)
+            .with_if(old.labels != new.labels, Actions::UPDATE_POD_LABEL)
+            .with_if(asks_for_less(&old.requests, &new.requests), Actions::UPDATE_POD_SCALE_DOWN)
+            .with_if(old.generation != new.generation || old.requests != new.requests, Actions::UPDATE_OTHER);
+        let subject = Subject::Pod { old: Some(old.clone()), new: Some(new.clone()) };
+        (!actions.is_empty()).then_some(Self { resource: Resource::AssignedPod, actions, subject })
+    }
+
+    /// A pod without a node has changed; `None` if in nothing that scheduling looks at.
+    pub fn waiting_pod_updated(old: &Arc<PodInfo>, new: &Arc<PodInfo>) -> Option<Self> {
+        let (before, after) = (old.spec(), new.spec());
+        let gated = |pod: &PodInfo| {
+            pod.spec().and_then(|spec| spec.scheduling_gates.as_ref()).is_some_and(|gates| !gates.is_empty())
+        };
+        let claims = |pod: &PodInfo| {
+            let status = pod.pod.status.as_ref();
+            status.and_then(|status| status.resource_claim_statuses.clone()).unwrap_or_default()
+        };
+        let actions = Actions::NONE
+            .with_if(old.labels() != new.labels(), Actions::UPDATE_POD_LABEL)
+            .with_if(old.tolerations() != new.tolerations(), Actions::UPDATE_POD_TOLERATION)
             .with_if(gated(old) && !gated(new), Actions::UPDATE_POD_GATES_ELIMINATED)
-            .with_if(asks_for_less(old, new), Actions::UPDATE_POD_SCALE_DOWN)
+            .with_if(asks_for_less(&old.requests, &new.requests), Actions::UPDATE_POD_SCALE_DOWN)
             .with_if(claims(old) != claims(new), Actions::UPDATE_POD_GENERATED_RESOURCE_CLAIM)
             .with_if(before != after, Actions::UPDATE_OTHER);
-        let subject = Subject::Pod { old: Some(old.clone()), new: Some(new.clone()) };
-        (!actions.is_empty()).then_some(Self { resource, actions, subject })
+        let subject = Subject::Waiting { old: old.clone(), new: new.clone() };
+        (!actions.is_empty()).then_some(Self { resource: Resource::PendingPod, actions, subject })
     }
 }
 
@@ -277,8 +294,7 @@ fn conditions(status: Option<&NodeStatus>) -> impl Iterator<Item = (&str, &str)>
     list.iter().map(|condition| (condition.type_.as_str(), condition.status.as_str()))
 }
 
-fn asks_for_less(old: &Pod, new: &Pod) -> bool {
-    let (before, after) = (crate::snapshot::Requests::of_pod(old), crate::snapshot::Requests::of_pod(new));
+fn asks_for_less(before: &Requests, after: &Requests) -> bool {
     before.cpu_milli > after.cpu_milli
         || before.memory > after.memory
         || before.ephemeral > after.ephemeral
@@ -323,6 +339,5 @@ impl From<bool> for Hint {
 
 /// Whether the event is an update of the waiting pod itself.
 pub fn is_own_update(pod: &PodInfo, event: &ClusterEvent) -> bool {
-    matches!(&event.subject, Subject::Pod { old: Some(_), new: Some(new) }
-        if new.metadata.uid.as_deref() == Some(&*pod.uid))
+    matches!(&event.subject, Subject::Waiting { new, .. } if new.uid == pod.uid)
 }

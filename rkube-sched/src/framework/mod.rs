@@ -36,6 +36,7 @@ mod activation;
 mod contain;
 mod event;
 mod listers;
+mod members;
 mod points;
 mod profile;
 mod registry;
@@ -47,6 +48,7 @@ pub use activation::Activations;
 pub(crate) use contain::{contained, contained_async};
 pub use event::{Actions, Changed, ClusterEvent, Hint, Interest, Resource, Subject, is_own_update};
 pub use listers::Listers;
+pub use members::Members;
 pub use points::{
     Bind, Filter, Locality, MAX_NODE_SCORE, Nomination, Normalization, Permission, Permit, Plugin, Point,
     PointSet, Points, PostBind, PostFilter, PostFiltered, PreBind, PreEnqueue, PreFilter,

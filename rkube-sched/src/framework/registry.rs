@@ -7,7 +7,7 @@ use rkube_api::{client::Client, context::Context};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Activations, Listers, PointSet, WaitingPods};
+use super::{Activations, Listers, Members, PointSet, WaitingPods};
 
 /// Why a profile could not be built.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Handle {
     pub waiting: WaitingPods,
     /// Pods to try again at once.
     pub activations: Activations,
+    /// The pods of scheduling groups.
+    pub members: Members,
     /// Objects beside nodes and pods: services, claims, namespaces.
     pub listers: Listers,
 }

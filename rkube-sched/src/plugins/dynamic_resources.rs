@@ -272,13 +272,10 @@ impl Plugin for DynamicResources {
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match (&event.resource, &event.subject) {
             (Resource::Other("resourceclaims"), _) => self.claim_helps(pod, event).into(),
-            (Resource::PendingPod, Subject::Pod { new: Some(new), .. }) => {
-                (is_own_update(pod, event) && self.claims.of(new).is_ok()).into()
+            (_, Subject::Waiting { new, .. }) => {
+                (is_own_update(pod, event) && self.claims.of(&new.pod).is_ok()).into()
             }
-            (Resource::AssignedPod, Subject::Pod { old: Some(gone), .. }) => {
-                let claims = gone.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref());
-                claims.is_some_and(|claims| !claims.is_empty()).into()
-            }
+            (_, Subject::Pod { old: Some(gone), .. }) => gone.has_devices.into(),
             _ => Hint::Queue,
         }
     }

@@ -14,10 +14,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::{
-    core::v1::Pod,
-    scheduling::v1beta1::{GangSchedulingPolicy, PodGroup},
-};
+use k8s_openapi::api::scheduling::v1beta1::{GangSchedulingPolicy, PodGroup};
 use parking_lot::Mutex;
 use rkube_api::client::{Cache, ObjectKey};
 
@@ -29,7 +26,7 @@ use crate::{
         Permit, Plugin, PointSet, Points, PostFilter, PostFiltered, PreEnqueue, Reserve, Resource, Status,
         Subject,
     },
-    snapshot::{NodeView, PodInfo, Uid, is_terminal, node_of, scheduling_group, uid_of},
+    snapshot::{NodeView, PodInfo, Uid},
 };
 
 /// The plugin's name.
@@ -37,16 +34,11 @@ pub const NAME: &str = "GangScheduling";
 
 /// How long a pod with a node waits for the others.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// Living pods by group.
-const BY_GROUP: &str = "scheduling group";
-/// Of those, the ones that have a node.
-const PLACED: &str = "scheduling group, placed";
 
 /// Schedules gangs. See the module's documentation.
 #[derive(Debug)]
 pub struct GangScheduling {
     groups: Cache<PodGroup>,
-    pods: Cache<Pod>,
     handle: Handle,
     gangs: Mutex<Gangs>,
 }
@@ -76,17 +68,9 @@ pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
     Ok(Points::of(plugin).pre_enqueue().post_filter().reserve().permit().done())
 }
 
-fn lives(pod: &Pod) -> bool {
-    pod.metadata.deletion_timestamp.is_none() && !is_terminal(pod)
-}
-
 impl GangScheduling {
     fn new(handle: &Handle) -> Self {
-        let pods = handle.listers.get::<Pod>();
-        let value = |pod: &Pod| scheduling_group(pod).filter(|_| lives(pod)).map(|key| key.to_string());
-        pods.add_index(BY_GROUP, move |pod| value(pod).into_iter().collect());
-        pods.add_index(PLACED, move |pod| node_of(pod).and_then(|_| value(pod)).into_iter().collect());
-        Self { groups: handle.listers.get(), pods, handle: handle.clone(), gangs: Mutex::default() }
+        Self { groups: handle.listers.get(), handle: handle.clone(), gangs: Mutex::default() }
     }
 
     /// The gang that a pod belongs to, and how many of it must be there. `Err`: its group is missing.
@@ -101,24 +85,17 @@ impl GangScheduling {
 
     /// How many pods of a group live, `one` among them even if it is not known yet.
     fn members(&self, key: &ObjectKey, one: &PodInfo) -> usize {
-        let known = self.pods.get_key(&one.key).is_some();
-        self.pods.count_by_index(BY_GROUP, &key.to_string()) + usize::from(!known)
-    }
-
-    /// The pods of a group that have no node.
-    fn unplaced(&self, key: &ObjectKey) -> BTreeMap<Uid, ObjectKey> {
-        let members = self.pods.by_index(BY_GROUP, &key.to_string());
-        let waiting = members.iter().filter(|pod| node_of(pod).is_none());
-        waiting.map(|pod| (uid_of(pod), ObjectKey::of(&**pod))).collect()
+        let known = self.handle.members.contains(&one.uid);
+        self.handle.members.count(key) + usize::from(!known)
     }
 
     /// How many have a node by what the server says, or are on their way to one.
     fn placed(&self, key: &ObjectKey, gang: &mut Gang) -> usize {
-        gang.let_through.retain(|uid, pod| {
-            let seen = self.pods.get_key(pod).filter(|pod| uid_of(pod) == *uid);
-            seen.is_some_and(|pod| node_of(&pod).is_none() && lives(&pod))
-        });
-        self.pods.count_by_index(PLACED, &key.to_string()) + gang.held.len() + gang.let_through.len()
+        if !gang.let_through.is_empty() {
+            let unplaced = self.handle.members.unplaced(key);
+            gang.let_through.retain(|uid| unplaced.contains(uid));
+        }
+        self.handle.members.placed(key) + gang.held.len() + gang.let_through.len()
     }
 
     /// Sends away those that are held, since the gang cannot be complete.
@@ -163,20 +140,11 @@ impl PreEnqueue for GangScheduling {
             Ok(None) => return Status::success(),
             Err(status) => return status,
         };
-        let enough = self.members(&key, pod) >= least;
-        let mut gangs = self.gangs.lock();
-        let was_open = std::mem::replace(&mut gangs.of(&key).open, enough);
-        if !enough {
-            return Status::unresolvable(
-                "waiting for minCount pods from a gang to appear in scheduling queue",
-            );
+        if self.members(&key, pod) >= least {
+            return Status::success();
         }
-        if !was_open {
-            // This one makes it complete; those before it have been kept out.
-            let others = self.unplaced(&key).into_keys().filter(|uid| *uid != pod.uid);
-            self.handle.activations.ask(others);
-        }
-        Status::success()
+        self.handle.members.wait_for(&key, least);
+        Status::unresolvable("waiting for minCount pods from a gang to appear in scheduling queue")
     }
 }
 
@@ -217,18 +185,16 @@ impl Permit for GangScheduling {
         if self.placed(&key, gang) < least {
             if gang.held.len() == 1 {
                 // The first one: whatever keeps the others, now is their time.
-                let others = self.unplaced(&key).into_keys().filter(|uid| *uid != pod.uid);
+                let others = self.handle.members.unplaced(&key).into_iter().filter(|uid| *uid != pod.uid);
                 self.handle.activations.ask(others);
             }
             return Permission::Wait(PATIENCE);
         }
-        let unplaced = if gang.held.len() > 1 { self.unplaced(&key) } else { BTreeMap::new() };
         for uid in std::mem::take(&mut gang.held) {
             if uid != pod.uid {
                 self.handle.waiting.allow(&uid, NAME);
             }
-            let of_pod = unplaced.get(&uid).cloned();
-            gang.let_through.insert(uid, of_pod.unwrap_or_else(|| pod.key.clone()));
+            gang.let_through.insert(uid);
         }
         gang::tell(&self.handle, &self.groups, &key, Ok(()));
         Permission::Allow
@@ -245,8 +211,8 @@ impl PostFilter for GangScheduling {
         let members = self.members(&key, pod);
         if !gang.held.is_empty() && members - gang.without_node.len().min(members) < least {
             // Some of those may be gone by now, and others in their place.
-            let unplaced = self.unplaced(&key);
-            gang.without_node.retain(|uid| *uid == pod.uid || unplaced.contains_key(uid));
+            let unplaced = self.handle.members.unplaced(&key);
+            gang.without_node.retain(|uid| *uid == pod.uid || unplaced.contains(uid));
             if members - gang.without_node.len().min(members) < least {
                 let held = std::mem::take(&mut gang.held);
                 drop(gangs);

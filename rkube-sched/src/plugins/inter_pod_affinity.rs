@@ -8,7 +8,7 @@ mod counts;
 mod filter;
 mod score;
 
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use rkube_api::{
     client::Cache,
     meta::validation::{FieldError, FieldPath},
@@ -21,7 +21,7 @@ use crate::{
         PointSet, Points, Resource, Subject, is_own_update,
     },
     matching::{PodTerm, PodTerms},
-    snapshot::{Facet, PlacedPod, PodInfo, Snapshot, node_of},
+    snapshot::{Facet, PlacedPod, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -77,33 +77,27 @@ impl InterPodAffinity {
         terms.iter().map(|term| term.resolved(&self.namespaces)).collect()
     }
 
-    fn hint_of_pod(&self, waiting: &PodInfo, old: Option<&Pod>, new: Option<&Pod>) -> Hint {
-        if old.into_iter().chain(new).any(|pod| node_of(pod).is_none()) {
-            return Hint::Skip;
-        }
+    fn hint_of_pod(&self, waiting: &PodInfo, old: Option<&PlacedPod>, new: Option<&PlacedPod>) -> Hint {
         let terms = waiting.terms.clone().unwrap_or_default();
         let affinity = self.resolved(&terms.required_affinity);
         let anti_affinity = self.resolved(&terms.required_anti_affinity);
-        let (old, new) = (old.map(PlacedPod::of), new.map(PlacedPod::of));
-        let all = |pod: &Option<PlacedPod>| {
-            pod.as_ref()
-                .is_some_and(|pod| !affinity.is_empty() && affinity.iter().all(|term| term.means(pod)))
+        let all = |pod: Option<&PlacedPod>| {
+            pod.is_some_and(|pod| !affinity.is_empty() && affinity.iter().all(|term| term.means(pod)))
         };
-        let any = |pod: &Option<PlacedPod>| {
-            pod.as_ref().is_some_and(|pod| anti_affinity.iter().any(|term| term.means(pod)))
-        };
-        let welcome = all(&new) && !all(&old);
-        let out_of_the_way = any(&old) && !any(&new);
+        let any =
+            |pod: Option<&PlacedPod>| pod.is_some_and(|pod| anti_affinity.iter().any(|term| term.means(pod)));
+        let welcome = all(new) && !all(old);
+        let out_of_the_way = any(old) && !any(new);
         // A pod that kept this one away is gone.
-        let keeps_away = |pod: &Option<PlacedPod>| {
+        let keeps_away = |pod: Option<&PlacedPod>| {
             let labels = self.namespaces.get("", &waiting.key.namespace);
             let labels = labels.as_ref().and_then(|namespace| namespace.metadata.labels.as_ref());
-            pod.as_ref().and_then(|pod| pod.terms.as_ref()).is_some_and(|terms| {
+            pod.and_then(|pod| pod.terms.as_ref()).is_some_and(|terms| {
                 let mut terms = terms.required_anti_affinity.iter();
                 terms.any(|term| term.matches(&waiting.key.namespace, waiting.labels(), labels))
             })
         };
-        (welcome || out_of_the_way || (keeps_away(&old) && !keeps_away(&new))).into()
+        (welcome || out_of_the_way || (keeps_away(old) && !keeps_away(new))).into()
     }
 
     /// Only a node with a label that some term names can make a difference; without terms of its own the
@@ -139,7 +133,7 @@ impl Plugin for InterPodAffinity {
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
-            Subject::Pod { .. } if is_own_update(pod, event) => Hint::Queue,
+            Subject::Waiting { .. } => is_own_update(pod, event).into(),
             Subject::Pod { old, new } => self.hint_of_pod(pod, old.as_deref(), new.as_deref()),
             Subject::Node { new: Some(new), .. } => Self::hint_of_node(pod, new),
             _ => Hint::Queue,

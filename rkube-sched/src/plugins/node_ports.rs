@@ -6,7 +6,7 @@ use crate::{
         Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
     },
     matching::HostPort,
-    snapshot::{NodeView, PodInfo, Snapshot, node_of},
+    snapshot::{NodeView, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -41,9 +41,7 @@ impl Plugin for NodePorts {
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
-            Subject::Pod { old: Some(gone), new: None } => {
-                (node_of(gone).is_some() && conflict(&pod.ports, &HostPort::of(gone))).into()
-            }
+            Subject::Pod { old: Some(gone), new: None } => conflict(&pod.ports, &gone.ports).into(),
             _ => Hint::Queue,
         }
     }
@@ -108,7 +106,7 @@ mod tests {
     #[test]
     fn only_a_pod_that_had_the_port_helps_by_going() {
         let pod = with_port("p", json!({"hostPort": 80}));
-        let gone = |port| ClusterEvent::assigned_pod_deleted(with_port("x", port).pod);
+        let gone = |port| ClusterEvent::assigned_pod_deleted(testing::placed(with_port("x", port)));
         assert_eq!(NodePorts.hint(&pod, &gone(json!({"hostPort": 80}))), Hint::Queue);
         assert_eq!(NodePorts.hint(&pod, &gone(json!({"hostPort": 81}))), Hint::Skip);
     }

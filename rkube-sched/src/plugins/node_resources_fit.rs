@@ -16,7 +16,7 @@ use crate::{
         MAX_NODE_SCORE, Normalization, Plugin, PointSet, Points, PreFilter, PreFiltered, PreScore, Resource,
         Score, Status, Subject, is_own_update,
     },
-    snapshot::{Column, NodeSet, NodeView, PodInfo, Requests, Snapshot, is_extended, node_of},
+    snapshot::{Column, NodeSet, NodeView, PodInfo, Requests, Snapshot, is_extended},
 };
 
 /// The plugin's name.
@@ -325,12 +325,11 @@ impl Plugin for NodeResourcesFit {
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
             // A pod has left its node.
-            Subject::Pod { old: Some(old), new: None } => node_of(old).is_some().into(),
+            Subject::Pod { old: Some(_), new: None } => Hint::Queue,
             Subject::Pod { old: Some(old), new: Some(new) } => {
-                let assigned = node_of(new).is_some();
-                let freed = assigned && frees(&Requests::of_pod(old), &Requests::of_pod(new), &pod.requests);
-                (is_own_update(pod, event) || freed).into()
+                frees(&old.requests, &new.requests, &pod.requests).into()
             }
+            Subject::Waiting { .. } => is_own_update(pod, event).into(),
             Subject::Node { old, new: Some(new) } => {
                 let after = Capacity::of(new);
                 let before = old.as_deref().map(Capacity::of);

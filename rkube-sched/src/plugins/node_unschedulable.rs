@@ -51,7 +51,7 @@ impl Plugin for NodeUnschedulable {
                 let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default();
                 (!cordoned || tolerates_cordon(pod)).into()
             }
-            Subject::Pod { .. } => is_own_update(pod, event).into(),
+            Subject::Waiting { .. } => is_own_update(pod, event).into(),
             _ => Hint::Queue,
         }
     }

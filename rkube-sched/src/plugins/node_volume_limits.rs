@@ -206,7 +206,7 @@ impl Plugin for NodeVolumeLimits {
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
-            Subject::Pod { old: Some(gone), new: None } => PodVolumes::of(gone).is_some().into(),
+            Subject::Pod { old: Some(gone), new: None } => gone.volumes.is_some().into(),
             Subject::Object(changed) => {
                 if let (Some(old), Some(new)) = (changed.before::<CSINode>(), changed.after::<CSINode>()) {
                     let (before, after) = (limits(old), limits(new));
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(hint(json!(1), json!(2)), Hint::Queue);
         assert_eq!(hint(json!(1), Value::Null), Hint::Queue);
         assert_eq!(hint(json!(2), json!(1)), Hint::Skip);
-        let gone = |claims: &[&str]| ClusterEvent::assigned_pod_deleted(pod("x", claims).pod);
+        let gone = |claims: &[&str]| ClusterEvent::assigned_pod_deleted(testing::placed(pod("x", claims)));
         assert_eq!(plugin.hint(&pod("p", &["c1"]), &gone(&["c2"])), Hint::Queue);
         assert_eq!(plugin.hint(&pod("p", &["c1"]), &gone(&[])), Hint::Skip);
     }

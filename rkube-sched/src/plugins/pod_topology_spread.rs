@@ -9,9 +9,9 @@ mod defaults;
 mod filter;
 mod score;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Node, Pod, TopologySpreadConstraint};
+use k8s_openapi::api::core::v1::{Node, TopologySpreadConstraint};
 use rkube_api::meta::{
     names,
     validation::{ErrorList, FieldError, FieldPath},
@@ -24,7 +24,7 @@ use crate::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Handle, Hint, Interest, Locality, Plugin,
         PointSet, Points, Resource, Subject,
     },
-    snapshot::{Facet, PodInfo, Snapshot, node_of},
+    snapshot::{Facet, PlacedPod, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -164,32 +164,26 @@ impl PodTopologySpread {
         defaults
     }
 
-    fn hint_of_pod(&self, waiting: &PodInfo, old: Option<&Pod>, new: Option<&Pod>) -> Hint {
-        let namespace = Some(waiting.key.namespace.as_str());
-        let is_itself = |pod: &Pod| pod.metadata.uid.as_deref() == Some(&*waiting.uid);
-        let counts = |pod: &Pod| {
-            is_itself(pod)
-                || (node_of(pod).is_some() && pod.metadata.namespace.as_deref().or(Some("")) == namespace)
-        };
-        if !old.into_iter().chain(new).all(counts) {
+    /// The waiting pod is another one now, by its tolerations or its labels.
+    fn hint_of_itself(&self, waiting: &PodInfo, old: &PodInfo, new: &PodInfo) -> Hint {
+        if new.uid != waiting.uid {
             return Hint::Skip;
         }
         let constraints = self.constraints(waiting, HARD);
-        let matches = |constraint: &Constraint, pod: &Pod| {
-            constraint.selector.matches_opt(pod.metadata.labels.as_ref())
-        };
+        let tolerates_more = old.tolerations() != new.tolerations()
+            && constraints.iter().any(|constraint| constraint.honor_taints);
+        (tolerates_more || counts_otherwise(&constraints, old.labels(), new.labels())).into()
+    }
+
+    fn hint_of_pod(&self, waiting: &PodInfo, old: Option<&PlacedPod>, new: Option<&PlacedPod>) -> Hint {
+        if !old.into_iter().chain(new).all(|pod| *pod.namespace == *waiting.key.namespace) {
+            return Hint::Skip;
+        }
+        let constraints = self.constraints(waiting, HARD);
         match (old, new) {
-            (Some(old), Some(new)) => {
-                let tolerations = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.tolerations.clone());
-                let tolerates_more = is_itself(new)
-                    && tolerations(old) != tolerations(new)
-                    && constraints.iter().any(|constraint| constraint.honor_taints);
-                let relabelled =
-                    constraints.iter().any(|constraint| matches(constraint, old) != matches(constraint, new));
-                (tolerates_more || relabelled).into()
-            }
+            (Some(old), Some(new)) => counts_otherwise(&constraints, &old.labels, &new.labels).into(),
             (Some(pod), None) | (None, Some(pod)) => {
-                constraints.iter().any(|constraint| matches(constraint, pod)).into()
+                constraints.iter().any(|constraint| constraint.selector.matches(&pod.labels)).into()
             }
             (None, None) => Hint::Queue,
         }
@@ -217,6 +211,15 @@ impl PodTopologySpread {
     }
 }
 
+/// Whether some constraint counts the pods with these labels, but not those with the others.
+fn counts_otherwise(
+    constraints: &[Constraint],
+    before: &BTreeMap<String, String>,
+    after: &BTreeMap<String, String>,
+) -> bool {
+    constraints.iter().any(|it| it.selector.matches(before) != it.selector.matches(after))
+}
+
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
         NAME
@@ -234,6 +237,7 @@ impl Plugin for PodTopologySpread {
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
+            Subject::Waiting { old, new } => self.hint_of_itself(pod, old, new),
             Subject::Pod { old, new } => self.hint_of_pod(pod, old.as_deref(), new.as_deref()),
             Subject::Node { old, new } => self.hint_of_node(pod, old.as_deref(), new.as_deref()),
             _ => Hint::Queue,

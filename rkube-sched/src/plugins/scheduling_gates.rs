@@ -47,6 +47,8 @@ impl PreEnqueue for SchedulingGates {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -54,12 +56,12 @@ mod tests {
 
     #[test]
     fn gates_hold_and_only_the_pods_own_last_gate_helps() {
-        let gated = testing::pod("a", json!({"schedulingGates": [{"name": "x"}, {"name": "y"}]}));
-        let free = testing::pod("a", json!({}));
+        let gated = Arc::new(testing::pod("a", json!({"schedulingGates": [{"name": "x"}, {"name": "y"}]})));
+        let free = Arc::new(testing::pod("a", json!({})));
         let other = testing::pod("b", json!({"schedulingGates": [{"name": "x"}]}));
         assert_eq!(SchedulingGates.pre_enqueue(&gated).message(), "waiting for scheduling gates: [x y]");
         assert!(SchedulingGates.pre_enqueue(&free).is_success());
-        let event = ClusterEvent::pod_updated(Resource::PendingPod, &gated.pod, &free.pod).unwrap();
+        let event = ClusterEvent::waiting_pod_updated(&gated, &free).unwrap();
         assert!(SchedulingGates.events()[0].matches(&event));
         assert_eq!(SchedulingGates.hint(&gated, &event), Hint::Queue);
         assert_eq!(SchedulingGates.hint(&other, &event), Hint::Skip);

@@ -66,7 +66,7 @@ impl Plugin for TaintToleration {
                 let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
                 admits(taints, pod).into()
             }
-            Subject::Pod { .. } => is_own_update(pod, event).into(),
+            Subject::Waiting { .. } => is_own_update(pod, event).into(),
             _ => Hint::Queue,
         }
     }

@@ -79,11 +79,11 @@ impl Plugin for VolumeRestrictions {
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> Hint {
         match &event.subject {
             Subject::Pod { old: Some(gone), new: None } => {
-                let theirs = PodVolumes::of(gone);
-                let here = gone.metadata.namespace.as_deref() == Some(&*pod.key.namespace);
+                let theirs = gone.volumes.as_deref();
+                let here = *gone.namespace == *pod.key.namespace;
                 let uses = |name: &str| claims_of(pod).iter().any(|mine| *mine.name == *name);
                 let shared = || theirs.iter().any(|volumes| volumes.shared_claims().any(uses));
-                (conflict(pod.volumes.as_deref(), theirs.as_deref()) || here && shared()).into()
+                (conflict(pod.volumes.as_deref(), theirs) || here && shared()).into()
             }
             Subject::Object(_) => is_of_pod(pod, event).into(),
             _ => Hint::Queue,
@@ -196,7 +196,7 @@ mod tests {
             testing::place(&mut snapshot, [(with_volume("x", there.clone()), "a")]);
             let expected = if fits { "" } else { SAME_DISK };
             testing::assert_filter(&plugin(), &with_volume("p", wanted.clone()), &snapshot, &[expected, ""]);
-            let gone = ClusterEvent::assigned_pod_deleted(with_volume("x", there).pod);
+            let gone = ClusterEvent::assigned_pod_deleted(testing::placed(with_volume("x", there)));
             assert_eq!(plugin().hint(&with_volume("p", wanted), &gone), Hint::from(!fits));
         }
     }

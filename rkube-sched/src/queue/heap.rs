@@ -43,6 +43,10 @@ impl Heap {
         self.item(*self.numbers.get(uid)?).map(|item| &item.pod)
     }
 
+    pub(super) fn uids(&self) -> impl Iterator<Item = &Uid> {
+        self.numbers.keys()
+    }
+
     fn item(&self, number: u32) -> Option<&Item> {
         self.items.get(number as usize)?.as_ref()
     }

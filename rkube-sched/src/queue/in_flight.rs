@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// A pod out of the queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flight {
     start: u64,
-    /// The pod as it is now, if it changed meanwhile.
-    pub(super) updated: Option<Arc<PodInfo>>,
+    /// The pod as it is now.
+    pub(super) info: Arc<PodInfo>,
     /// Whether it is gone.
     pub(super) deleted: bool,
 }
@@ -33,9 +33,18 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn start(&mut self, uid: Uid) {
+    pub(super) fn start(&mut self, info: Arc<PodInfo>) {
+        let uid = info.uid.clone();
         self.starts.insert((self.next, uid.clone()));
-        self.pods.insert(uid, Flight { start: self.next, ..Flight::default() });
+        self.pods.insert(uid, Flight { start: self.next, info, deleted: false });
+    }
+
+    pub(super) fn get(&self, uid: &str) -> Option<&Flight> {
+        self.pods.get(uid)
+    }
+
+    pub(super) fn uids(&self) -> impl Iterator<Item = &Uid> {
+        self.pods.keys()
     }
 
     pub(super) fn get_mut(&mut self, uid: &str) -> Option<&mut Flight> {

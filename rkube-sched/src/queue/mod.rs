@@ -30,13 +30,12 @@ use std::{
 
 use foldhash::fast::FixedState;
 use indexmap::{IndexMap, IndexSet};
-use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use self::{heap::Heap, in_flight::InFlight};
 use crate::{
-    framework::{ClusterEvent, Hint, Profiles, Resource, Status, contained},
-    snapshot::{PodInfo, Uid, nominated_node},
+    framework::{ClusterEvent, Hint, Profiles, Status, contained},
+    snapshot::{PodInfo, Uid},
 };
 
 pub use nominator::Nominator;
@@ -360,7 +359,7 @@ impl SchedulingQueue {
         pod.attempts += 1;
         pod.unschedulable_plugins.clear();
         pod.pending_plugins.clear();
-        self.in_flight.start(pod.info.uid.clone());
+        self.in_flight.start(pod.info.clone());
         Some(pod)
     }
 
@@ -374,9 +373,7 @@ impl SchedulingQueue {
     pub fn requeue(&mut self, mut pod: QueuedPod, now: Instant) -> bool {
         let uid = pod.info.uid.clone();
         if let Some(flight) = self.in_flight.get_mut(&uid) {
-            if let Some(updated) = flight.updated.take() {
-                pod.info = updated;
-            }
+            pod.info = flight.info.clone();
             if flight.deleted {
                 self.in_flight.finish(&uid);
                 return false;
@@ -409,10 +406,30 @@ impl SchedulingQueue {
         pod.rejected_by().map(meaning).max().unwrap_or(Wake::AfterBackoff)
     }
 
-    /// A waiting pod has changed.
-    pub fn update(&mut self, old: &Arc<Pod>, new: Arc<PodInfo>, now: Instant) {
+    /// Whether the pod is being scheduled or bound.
+    pub fn is_in_flight(&self, uid: &str) -> bool {
+        self.in_flight.get(uid).is_some()
+    }
+
+    /// A pod that waits or is in flight, as it is known.
+    fn known(&self, uid: &str) -> Option<&Arc<PodInfo>> {
+        let heaps = [&self.active, &self.backoff, &self.long_backoff];
+        let waiting = heaps.into_iter().find_map(|heap| heap.get(uid));
+        let waiting = waiting.or_else(|| self.unschedulable.get(uid)).map(|pod| &pod.info);
+        waiting.or_else(|| self.in_flight.get(uid).map(|flight| &flight.info))
+    }
+
+    /// The pods that wait or are in flight.
+    pub(crate) fn uids(&self) -> impl Iterator<Item = &Uid> {
+        let heaps = [&self.active, &self.backoff, &self.long_backoff].into_iter().flat_map(Heap::uids);
+        heaps.chain(self.unschedulable.keys()).chain(self.in_flight.uids())
+    }
+
+    /// A waiting pod has changed. One that is not known is [added](SchedulingQueue::add).
+    pub fn update(&mut self, new: Arc<PodInfo>, now: Instant) {
         let uid = new.uid.clone();
-        let held_before = nominated_node(old);
+        let Some(old) = self.known(&uid).cloned() else { return self.add(new, now) };
+        let held_before = old.nominated_node();
         match new.nominated_node() {
             Some(node) if held_before != Some(node) => self.nominator.nominate(new.clone(), node),
             None if held_before.is_some() => {
@@ -420,9 +437,9 @@ impl SchedulingQueue {
             }
             _ => {}
         }
-        let event = ClusterEvent::pod_updated(Resource::PendingPod, old, &new.pod);
+        let event = ClusterEvent::waiting_pod_updated(&old, &new);
         if let Some(flight) = self.in_flight.get_mut(&uid) {
-            flight.updated = Some(new);
+            flight.info = new;
             if let Some(event) = &event {
                 self.in_flight.record(event);
             }

@@ -5,7 +5,9 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    framework::{Actions, Handle, Interest, Plugin, Points, PreEnqueue, ProfileConfig, Status, Subject},
+    framework::{
+        Actions, Handle, Interest, Plugin, Points, PreEnqueue, ProfileConfig, Resource, Status, Subject,
+    },
     testing,
 };
 
@@ -238,7 +240,7 @@ async fn gated_pods_wait_without_end_until_they_change() {
     queue.on_event(&event(Actions::ADD), start);
     queue.on_event(&ClusterEvent::wildcard(), start);
     assert!(queue.pop(start + secs(1000)).is_none());
-    queue.update(&gated.pod, pod("a", 0, false), start);
+    queue.update(pod("a", 0, false), start);
     assert!(queue.pop(start).is_some());
 }
 
@@ -250,7 +252,7 @@ async fn deleted_and_changed_pods_are_told_apart_while_in_flight() {
     let (a, b) = (queue.pop(start).unwrap(), queue.pop(start).unwrap());
     queue.delete(&a.info.uid);
     let changed = pod("b", 7, false);
-    queue.update(&b.info.pod, changed, start);
+    queue.update(changed, start);
     assert!(!queue.requeue(refused(a, ADDED), start));
     assert!(queue.requeue(refused(b, ADDED), start));
     queue.on_event(&ClusterEvent::wildcard(), start);

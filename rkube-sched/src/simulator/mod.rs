@@ -141,7 +141,7 @@ impl Builder {
             config: Arc::new(self.config),
             profiles: Arc::new(profiles),
             rng: Rng::seeded(self.seed),
-            world: World { shown: handle.listers.get(), ..World::default() },
+            world: World::shown_by(&handle),
             reserved: Reservations::default(),
             handle,
         };
@@ -165,12 +165,14 @@ pub struct Simulator {
 
 impl Clone for Simulator {
     fn clone(&self) -> Self {
-        let handle = Handle { listers: kinds::copy_all(&self.handle.listers), ..Handle::default() };
+        let (listers, members) = (kinds::copy_all(&self.handle.listers), self.handle.members.fork());
+        let handle = Handle { listers, members, ..Handle::default() };
         let profiles = Profiles::build(&self.config.profiles, &self.config.plugins, &handle);
         // They could be made before; plugins of a host's that fail this time are shared.
         let profiles = profiles.map_or_else(|_| self.profiles.clone(), Arc::new);
         let reserved = self.reserved.again(&profiles, &self.world.snapshot, &handle.waiting);
-        let world = World { shown: handle.listers.get(), ..self.world.clone() };
+        let shown = World::shown_by(&handle);
+        let world = World { shown: shown.shown, members: shown.members, ..self.world.clone() };
         let (config, rng) = (self.config.clone(), self.rng.clone());
         Self { config, profiles, handle, rng, world, reserved }
     }

@@ -330,7 +330,7 @@ impl Run {
     ) {
         let uid = waiting.info.uid.clone();
         simulator.displace(&uid);
-        simulator.world.shown.insert(waiting.info.pod.clone());
+        simulator.world.show(&waiting.info);
         self.moves.shift_remove(&uid);
         let times = self.sent_away.entry(uid).or_default();
         *times += 1;

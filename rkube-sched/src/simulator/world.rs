@@ -9,6 +9,7 @@ use rkube_api::client::Cache;
 
 use super::run::Waiting;
 use crate::{
+    framework::{Handle, Members},
     queue::Nominator,
     snapshot::{PlacedPod, PodInfo, Snapshot, Uid, node_of},
 };
@@ -22,6 +23,8 @@ pub(super) struct World {
     pub(super) placed: HashMap<Uid, Arc<PodInfo>, FixedState>,
     /// All pods as an API server would show them to plugins.
     pub(super) shown: Cache<Pod>,
+    /// Those of groups among them.
+    pub(super) members: Members,
     /// In the order in which they came.
     pub(super) waiting: Vec<Waiting>,
     /// How many have ever waited.
@@ -29,6 +32,11 @@ pub(super) struct World {
 }
 
 impl World {
+    /// An empty one, whose pods plugins see by their handle.
+    pub(super) fn shown_by(handle: &Handle) -> Self {
+        Self { shown: handle.listers.get(), members: handle.members.clone(), ..Self::default() }
+    }
+
     pub(super) fn node(&self, name: &str) -> Option<&Node> {
         self.snapshot.find(name).and_then(|id| self.snapshot.view(id).node())
     }
@@ -38,13 +46,20 @@ impl World {
         let node = node_of(&pod).unwrap_or_default().to_owned();
         let info = Arc::new(PodInfo::new(Arc::new(pod)));
         self.place(&info, &node);
+        self.show(&info);
+    }
+
+    /// A pod is shown as it is.
+    pub(super) fn show(&self, info: &PodInfo) {
         self.shown.insert(info.pod.clone());
+        // Whoever waited for it is tried again without being asked for.
+        drop(self.members.seen(&info.pod));
     }
 
     /// A pod that has been placed is bound, as all can see.
     pub(super) fn bind(&mut self, uid: &str) {
         if let Some(info) = self.placed.get(uid) {
-            self.shown.insert(info.pod.clone());
+            self.show(info);
         }
     }
 
@@ -61,6 +76,7 @@ impl World {
         let info = self.placed.remove(uid)?;
         self.snapshot.remove_pod(uid);
         self.shown.remove(&info.key);
+        self.members.gone(uid);
         Some((info, node))
     }
 
@@ -93,7 +109,7 @@ impl World {
         if let Some(node) = waiting.info.nominated_node() {
             self.nominator.nominate(waiting.info.clone(), node);
         }
-        self.shown.insert(waiting.info.pod.clone());
+        self.show(&waiting.info);
         waiting
     }
 }

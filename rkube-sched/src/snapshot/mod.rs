@@ -48,8 +48,8 @@ pub(crate) use facet::Origin;
 pub use images::{Image, Images};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};
-pub use pod::{PlacedPod, PodInfo, Uid, nominated_node};
-pub(crate) use pod::{scheduling_group, uid_of};
+pub(crate) use pod::uid_of;
+pub use pod::{PlacedPod, PodInfo, Uid, nominated_node, scheduling_group};
 pub use requests::{DEFAULT_CPU_MILLI, DEFAULT_MEMORY, MOST, Requests, is_extended, is_scalar};
 pub use rkube_api::helpers::pod::{is_terminal, node_name as node_of};
 pub(crate) use tally::{Count, Sums};
@@ -123,7 +123,7 @@ struct Row {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    pod: PlacedPod,
+    pod: Arc<PlacedPod>,
     node: NodeId,
     /// Its place in the row's list.
     index: usize,
@@ -132,6 +132,17 @@ struct Entry {
     doomed: bool,
     /// Whether the pod itself shows it.
     preempted: bool,
+}
+
+impl Entry {
+    /// Makes the pod say whether it is sent away. It is shared with events under way only, so it is hardly ever
+    /// copied for that.
+    fn mark(&mut self) {
+        let preempted = self.doomed || self.preempted;
+        if self.pod.preempted != preempted {
+            Arc::make_mut(&mut self.pod).preempted = preempted;
+        }
+    }
 }
 
 /// The cluster's nodes and the pods that have one.
@@ -295,14 +306,14 @@ impl Snapshot {
     }
 
     /// A pod that has a node.
-    pub fn pod(&self, uid: &str) -> Option<(&PlacedPod, NodeId)> {
+    pub fn pod(&self, uid: &str) -> Option<(&Arc<PlacedPod>, NodeId)> {
         let entry = self.entry(uid)?;
         Some((&entry.pod, entry.node))
     }
 
     /// Every pod that has a node, with the node's name, in no particular order.
     pub fn pods(&self) -> impl Iterator<Item = (&PlacedPod, &str)> {
-        self.entries.iter().flatten().map(|entry| (&entry.pod, &*self.row(entry.node).name))
+        self.entries.iter().flatten().map(|entry| (&*entry.pod, &*self.row(entry.node).name))
     }
 
     /// Whether a pod's node is only assumed so far.
@@ -320,7 +331,7 @@ impl Snapshot {
 
     fn pods_of(&self, id: NodeId) -> impl Iterator<Item = &PlacedPod> {
         let slots = self.row(id).pods.iter();
-        slots.filter_map(|slot| self.entries[*slot as usize].as_ref()).map(|entry| &entry.pod)
+        slots.filter_map(|slot| self.entries[*slot as usize].as_ref()).map(|entry| &*entry.pod)
     }
 
     fn row_of(&mut self, name: &str) -> NodeId {
@@ -428,7 +439,11 @@ impl Snapshot {
 
     /// A pod is on a node: seen there, or moved, or changed. It takes the place of what was known or
     /// assumed of it.
-    pub fn set_pod(&mut self, pod: PlacedPod, node: &str) {
+    pub fn set_pod(&mut self, pod: impl Into<Arc<PlacedPod>>, node: &str) {
+        self.set_shared(pod.into(), node);
+    }
+
+    fn set_shared(&mut self, pod: Arc<PlacedPod>, node: &str) {
         // Most updates of a bound pod are news of its status, which changes nothing here.
         if let Some(&slot) = self.pods.get(&pod.uid)
             && let Some(entry) = self.entries[slot as usize].as_mut()
@@ -443,7 +458,7 @@ impl Snapshot {
             entry.assumed = false;
             entry.preempted = pod.preempted;
             entry.pod = pod;
-            entry.pod.preempted |= entry.doomed;
+            entry.mark();
             self.note_change(node);
             if recounted {
                 self.log.push(node, Dirty::Load);
@@ -461,14 +476,15 @@ impl Snapshot {
 
     /// A pod is taken to be on a node, until it is seen there ([`Snapshot::set_pod`]) or the binding
     /// fails ([`Snapshot::forget`]).
-    pub fn assume(&mut self, pod: PlacedPod, node: &str) {
-        self.remove_pod(&pod.uid.clone());
+    pub fn assume(&mut self, pod: impl Into<Arc<PlacedPod>>, node: &str) {
+        let pod = pod.into();
+        self.remove_pod(&pod.uid);
         self.place(pod, node, true);
     }
 
-    /// The binding failed: takes an assumed pod away. A pod that was seen on its node stays.
-    pub fn forget(&mut self, uid: &str) -> bool {
-        self.is_assumed(uid) && self.remove_pod(uid)
+    /// The binding failed: takes an assumed pod away, and gives it. A pod that was seen on its node stays.
+    pub fn forget(&mut self, uid: &str) -> Option<Arc<PlacedPod>> {
+        if self.is_assumed(uid) { self.remove_pod(uid) } else { None }
     }
 
     /// The scheduler sends a pod away to make room, or after all does not: it counts as
@@ -478,11 +494,11 @@ impl Snapshot {
             && let Some(entry) = self.entries[slot as usize].as_mut()
         {
             entry.doomed = doomed;
-            entry.pod.preempted = doomed || entry.preempted;
+            entry.mark();
         }
     }
 
-    fn place(&mut self, pod: PlacedPod, node: &str, assumed: bool) {
+    fn place(&mut self, pod: Arc<PlacedPod>, node: &str, assumed: bool) {
         let id = self.row_of(node);
         self.columns.apply(id, &pod.requests, 1);
         self.count_terms(id, &pod, 1);
@@ -538,10 +554,10 @@ impl Snapshot {
         self.claims.contains_key(claim)
     }
 
-    /// A pod is gone, or has ended. False if it was not there.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
-        let Some(slot) = self.pods.remove(uid) else { return false };
-        let Some(entry) = self.entries[slot as usize].take() else { return false };
+    /// A pod is gone, or has ended. Gives it as it was last, if it was there.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PlacedPod>> {
+        let slot = self.pods.remove(uid)?;
+        let entry = self.entries[slot as usize].take()?;
         self.free_entries.push(slot);
         self.columns.apply(entry.node, &entry.pod.requests, -1);
         self.count_terms(entry.node, &entry.pod, -1);
@@ -561,7 +577,7 @@ impl Snapshot {
         }
         self.soil(entry.node, Dirty::Load);
         self.drop_row_if_unused(entry.node);
-        true
+        Some(entry.pod)
     }
 }
 

@@ -114,7 +114,7 @@ impl PodInfo {
 }
 
 /// The key of the pod group with which a pod is scheduled.
-pub(crate) fn scheduling_group(pod: &Pod) -> Option<ObjectKey> {
+pub fn scheduling_group(pod: &Pod) -> Option<ObjectKey> {
     let name = pod.spec.as_ref()?.scheduling_group.as_ref()?.pod_group_name.clone()?;
     Some(ObjectKey { namespace: pod.metadata.namespace.clone().unwrap_or_default(), name })
 }
@@ -146,6 +146,10 @@ pub struct PlacedPod {
     pub ports: Box<[HostPort]>,
     /// Its volumes, if it has any that matter.
     pub volumes: Option<Arc<PodVolumes>>,
+    /// Whether it has claims of devices.
+    pub has_devices: bool,
+    /// How often its spec has changed, as far as the server counts that.
+    pub generation: i64,
 }
 
 impl PlacedPod {
@@ -178,8 +182,16 @@ impl PlacedPod {
             terms,
             ports,
             volumes,
+            has_devices: has_devices(pod),
+            generation: meta.generation.unwrap_or_default(),
         }
     }
+}
+
+/// Whether a pod has claims of devices.
+fn has_devices(pod: &Pod) -> bool {
+    let claims = pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref());
+    claims.is_some_and(|claims| !claims.is_empty())
 }
 
 impl From<&PodInfo> for PlacedPod {

@@ -43,6 +43,11 @@ pub(crate) fn node_labelled(name: &str, mut labels: Value) -> Value {
     json!({"metadata": {"name": name, "labels": labels}})
 }
 
+/// A pod as it is known once it has a node.
+pub(crate) fn placed(pod: PodInfo) -> Arc<PlacedPod> {
+    Arc::new(PlacedPod::from(&pod))
+}
+
 /// Puts pods on nodes.
 pub(crate) fn place<'a>(snapshot: &mut Snapshot, pods: impl IntoIterator<Item = (PodInfo, &'a str)>) {
     for (pod, node) in pods {

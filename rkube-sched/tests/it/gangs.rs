@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{World, after, from};
 
 impl World {
-    async fn group(&self, name: &str, least: i32) {
+    pub(crate) async fn group(&self, name: &str, least: i32) {
         let group: PodGroup = from(json!({
             "metadata": {"name": name, "namespace": "default"},
             "spec": {"schedulingPolicy": {"gang": {"minCount": least}}}
@@ -24,13 +24,13 @@ impl World {
         rkube_api::client::Api::namespaced(self.client.clone(), "default")
     }
 
-    async fn member(&self, group: &str, number: usize, cpu: &str) {
+    pub(crate) async fn member(&self, group: &str, number: usize, cpu: &str) {
         let spec = json!({"schedulingGroup": {"podGroupName": group}});
         self.pod_with(&format!("{group}-{number}"), cpu, spec).await;
     }
 
     /// How many pods of a group have a node.
-    async fn placed_of(&self, group: &str) -> usize {
+    pub(crate) async fn placed_of(&self, group: &str) -> usize {
         self.placed().await.keys().filter(|pod| pod.starts_with(&format!("{group}-"))).count()
     }
 

@@ -5,6 +5,7 @@
 mod binding;
 mod faults;
 mod gangs;
+mod gaps;
 mod panics;
 mod plugins;
 mod preemption;

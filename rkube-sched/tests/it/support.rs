@@ -16,7 +16,7 @@ use rkube_api::{
 };
 use rkube_sched::{
     Config, Scheduler,
-    driver::Stats,
+    driver::{Inspector, Stats},
     framework::{PluginRegistry, ProfileConfig, WaitingPods},
 };
 use rkube_store::Memory;
@@ -33,6 +33,7 @@ pub(crate) struct Running {
     pub(crate) token: CancellationToken,
     pub(crate) stats: Arc<Stats>,
     pub(crate) waiting: WaitingPods,
+    pub(crate) inspector: Inspector,
 }
 
 impl World {
@@ -73,7 +74,16 @@ impl World {
 
     /// A scheduler some of whose requests fail: `fault` says which, and how.
     pub(crate) fn scheduler_with_faults(&self, config: Config, fault: impl Fault) -> Running {
-        let transport = Arc::new(Faulty { server: self.server.clone(), fault });
+        self.scheduler_over(config, |server| Faulty { server, fault })
+    }
+
+    /// A scheduler whose requests go another way to the server.
+    pub(crate) fn scheduler_over<T: Transport>(
+        &self,
+        config: Config,
+        transport: impl FnOnce(Arc<Server>) -> T,
+    ) -> Running {
+        let transport = Arc::new(transport(self.server.clone()));
         let user = Credentials::InProcess(Arc::new(UserInfo::component("system:kube-scheduler")));
         let client = Client::new(transport, user, "kube-scheduler/v1.37", self.client.context().clone());
         Self::run(client, config)
@@ -82,8 +92,9 @@ impl World {
     fn run(client: Client, config: Config) -> Running {
         let scheduler = Scheduler::new(client.clone(), Informers::new(client.clone()), config).unwrap();
         let (token, stats, waiting) = (CancellationToken::new(), scheduler.stats(), scheduler.waiting());
+        let inspector = scheduler.inspector();
         client.context().spawner.spawn("test-scheduler", scheduler.run(token.clone()));
-        Running { token, stats, waiting }
+        Running { token, stats, waiting, inspector }
     }
 
     /// A ready node.

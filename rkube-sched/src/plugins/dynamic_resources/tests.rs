@@ -153,18 +153,16 @@ fn a_pod_waits_for_its_claims() {
     assert_eq!(says(&pod("p", &["x"])), "");
     assert_eq!(says(&testing::pod("p", json!({}))), "");
 
-    let told = ClusterEvent::pod_updated(
-        Resource::PendingPod,
-        &from_template(Value::Null).pod,
-        &recorded(Value::Null).pod,
+    let told = ClusterEvent::waiting_pod_updated(
+        &Arc::new(from_template(Value::Null)),
+        &Arc::new(recorded(Value::Null)),
     );
     let told = told.unwrap();
     assert!(world.plugin.events().iter().any(|interest| interest.matches(&told)));
     assert_eq!(world.plugin.hint(&from_template(Value::Null), &told), Hint::Queue);
-    let early = ClusterEvent::pod_updated(
-        Resource::PendingPod,
-        &from_template(Value::Null).pod,
-        &recorded(json!("y")).pod,
+    let early = ClusterEvent::waiting_pod_updated(
+        &Arc::new(from_template(Value::Null)),
+        &Arc::new(recorded(json!("y"))),
     );
     assert_eq!(world.plugin.hint(&from_template(Value::Null), &early.unwrap()), Hint::Skip);
 }
@@ -397,7 +395,8 @@ fn only_what_may_free_a_device_wakes_a_pod() {
     assert_eq!(hint(Change::Added(free("theirs"))), Hint::Skip, "one more that wants some");
     assert_eq!(hint(Change::Added(free("mine"))), Hint::Queue);
     assert_eq!(hint(updated(free("mine"), free("mine"))), Hint::Queue);
-    let gone = |pod: PodInfo| world.plugin.hint(&waiting, &ClusterEvent::assigned_pod_deleted(pod.pod));
+    let gone =
+        |pod: PodInfo| world.plugin.hint(&waiting, &ClusterEvent::assigned_pod_deleted(testing::placed(pod)));
     assert_eq!(gone(pod("q", &["theirs"])), Hint::Queue);
     assert_eq!(gone(testing::pod("q", json!({}))), Hint::Skip);
 }

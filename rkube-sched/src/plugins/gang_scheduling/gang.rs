@@ -1,6 +1,6 @@
 //! What is known of a gang while it is being scheduled, and what its group is told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::{api::scheduling::v1beta1::PodGroup, apimachinery::pkg::apis::meta::v1::Condition};
 use rkube_api::client::{Api, Cache, ObjectKey, Patch, PatchParams};
@@ -14,12 +14,10 @@ const CONDITION: &str = "PodGroupInitiallyScheduled";
 /// A gang under way.
 #[derive(Debug, Default)]
 pub(super) struct Gang {
-    /// There are enough pods of it.
-    pub(super) open: bool,
     /// They have a node, and Permit holds them.
     pub(super) held: BTreeSet<Uid>,
     /// They have a node and may be bound; forgotten once the server shows it.
-    pub(super) let_through: BTreeMap<Uid, ObjectKey>,
+    pub(super) let_through: BTreeSet<Uid>,
     /// In their last try they found no node.
     pub(super) without_node: BTreeSet<Uid>,
 }

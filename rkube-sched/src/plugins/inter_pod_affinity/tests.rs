@@ -233,7 +233,7 @@ fn hints_wake_only_pods_that_may_fit_now() {
     let plugin = plugin();
     let beside = demanding("p", "podAffinity", &[term("db", "zone")]);
     let apart = demanding("p", "podAntiAffinity", &[term("db", "zone")]);
-    let bound = |app: &str| labelled("x", json!({"app": app}), json!({"nodeName": "a"})).pod;
+    let bound = |app: &str| testing::placed(labelled("x", json!({"app": app}), json!({"nodeName": "a"})));
     let added = |app| ClusterEvent::pod_assigned(bound(app));
     let gone = |app| ClusterEvent::assigned_pod_deleted(bound(app));
     assert_eq!(plugin.hint(&beside, &added("db")), Hint::Queue);
@@ -241,13 +241,12 @@ fn hints_wake_only_pods_that_may_fit_now() {
     assert_eq!(plugin.hint(&beside, &gone("db")), Hint::Skip);
     assert_eq!(plugin.hint(&apart, &gone("db")), Hint::Queue);
     assert_eq!(plugin.hint(&apart, &gone("web")), Hint::Skip);
-    let update = ClusterEvent::pod_updated(Resource::AssignedPod, &bound("web"), &bound("db")).unwrap();
+    let update = ClusterEvent::assigned_pod_updated(&bound("web"), &bound("db")).unwrap();
     assert_eq!(plugin.hint(&beside, &update), Hint::Queue);
     assert_eq!(plugin.hint(&apart, &update), Hint::Skip);
     // A pod that kept this one away is gone.
-    let mut jealous = (*demanding("y", "podAntiAffinity", &[term("web", "zone")]).pod).clone();
-    jealous.spec.as_mut().unwrap().node_name = Some("c".into());
-    let gone = ClusterEvent::assigned_pod_deleted(Arc::new(jealous));
+    let jealous = demanding("y", "podAntiAffinity", &[term("web", "zone")]);
+    let gone = ClusterEvent::assigned_pod_deleted(testing::placed(jealous));
     assert_eq!(plugin.hint(&app("p", "web"), &gone), Hint::Queue);
     assert_eq!(plugin.hint(&app("p", "db"), &gone), Hint::Skip);
     let node = |labels| testing::as_node(node_labelled("a", labels));

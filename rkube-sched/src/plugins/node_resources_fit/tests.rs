@@ -187,16 +187,13 @@ fn hints_wake_only_pods_that_may_fit_now() {
     // Only memory grew, which the pod does not ask for.
     assert_eq!(fit.hint(&pod, &update(sized("2", "1"), sized("2", "2"))), Hint::Skip);
 
-    let bound = testing::pod("q", json!({"nodeName": "a"})).pod;
-    let waiting = testing::pod("q", json!({})).pod;
+    let bound = testing::placed(testing::pod("q", json!({"nodeName": "a"})));
     assert_eq!(fit.hint(&pod, &ClusterEvent::assigned_pod_deleted(bound)), Hint::Queue);
-    assert_eq!(fit.hint(&pod, &ClusterEvent::assigned_pod_deleted(waiting)), Hint::Skip);
     let bound = |cpu: &str| {
         let container = json!({"name": "c", "resources": {"requests": {"cpu": cpu}}});
-        testing::pod("q", json!({"nodeName": "a", "containers": [container]})).pod
+        testing::placed(testing::pod("q", json!({"nodeName": "a", "containers": [container]})))
     };
-    let resize =
-        |old, new| ClusterEvent::pod_updated(Resource::AssignedPod, &bound(old), &bound(new)).unwrap();
+    let resize = |old, new| ClusterEvent::assigned_pod_updated(&bound(old), &bound(new)).unwrap();
     assert_eq!(fit.hint(&pod, &resize("2", "1")), Hint::Queue);
     assert_eq!(fit.hint(&pod, &resize("1", "2")), Hint::Skip);
 }

@@ -258,17 +258,21 @@ fn wrong_arguments_are_refused_by_field() {
 #[test]
 fn hints_wake_only_pods_whose_count_may_have_changed() {
     let (plugin, pod) = (plugin(), spread(json!({})));
-    let bound = |labels| {
-        let pod = labelled("x", labels, json!({"nodeName": "a"}));
-        pod.pod
-    };
+    let bound = |labels| testing::placed(labelled("x", labels, json!({"nodeName": "a"})));
     let (matching, other) = (bound(json!({"app": "web"})), bound(json!({"app": "db"})));
     assert_eq!(plugin.hint(&pod, &ClusterEvent::pod_assigned(matching.clone())), Hint::Queue);
     assert_eq!(plugin.hint(&pod, &ClusterEvent::pod_assigned(other.clone())), Hint::Skip);
     assert_eq!(plugin.hint(&pod, &ClusterEvent::assigned_pod_deleted(matching.clone())), Hint::Queue);
-    let update = |old, new| ClusterEvent::pod_updated(Resource::AssignedPod, old, new).unwrap();
+    let update = |old, new| ClusterEvent::assigned_pod_updated(old, new).unwrap();
     assert_eq!(plugin.hint(&pod, &update(&matching, &other)), Hint::Queue);
     assert_eq!(plugin.hint(&pod, &update(&other, &bound(json!({"app": "x"})))), Hint::Skip);
+    let own = |labels| Arc::new(labelled("p", labels, json!({})));
+    let mine = |old, new| ClusterEvent::waiting_pod_updated(&own(old), &own(new)).unwrap();
+    assert_eq!(plugin.hint(&pod, &mine(json!({}), json!({"app": "web"}))), Hint::Queue);
+    assert_eq!(plugin.hint(&pod, &mine(json!({}), json!({"app": "x"}))), Hint::Skip);
+    let tolerant = Arc::new(labelled("p", json!({}), json!({"tolerations": [{"key": "k"}]})));
+    let tolerant = ClusterEvent::waiting_pod_updated(&own(json!({})), &tolerant).unwrap();
+    assert_eq!(plugin.hint(&pod, &tolerant), Hint::Skip, "taints are not looked at");
     let node = |value| testing::as_node(value);
     let (z1, z2, none) =
         (node(zoned("a", "z1")), node(zoned("a", "z2")), node(node_labelled("a", json!({}))));

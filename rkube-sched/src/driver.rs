@@ -27,10 +27,12 @@ mod report;
 
 use std::{
     collections::BTreeSet,
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -126,6 +128,21 @@ impl Stats {
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
     }
+}
+
+/// Gives other tasks their turn. tokio's `yield_now` would put this one off until its worker has nothing else to
+/// do, so that decisions and the bindings just begun never ran side by side; woken at once, it is a task that
+/// another worker may take.
+async fn let_others_run() {
+    let mut woken = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut woken, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn count(counter: &AtomicU64) {
@@ -288,7 +305,7 @@ impl Driver {
             self.bind_batch();
             if tried > 0 {
                 // Bindings and informers get their turn on a runtime of one thread too.
-                tokio::task::yield_now().await;
+                let_others_run().await;
                 continue;
             }
             let deadline = self.queue.next_deadline();

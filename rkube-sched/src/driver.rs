@@ -363,14 +363,20 @@ impl Driver {
             Decision::Place(placement) => {
                 let node = self.snapshot.view(placement.node).name().to_owned();
                 self.snapshot.assume(PlacedPod::from(&*pod.info), &node);
-                self.queue.nominator_mut().clear(&uid);
-                let binding = Binding { pod, node, state, profile, patient: false };
+                let nominated = self.queue.nominator().node_of(&uid) == Some(&*node);
+                if nominated {
+                    self.queue.nominator_mut().clear(&uid);
+                } else {
+                    self.forgo_room(&pod.info);
+                }
+                let since = Instant::now();
+                let binding = Binding { pod, node, state, profile, since, nominated, patient: false };
                 self.start_binding(binding, placement.node);
                 // At once: who is tried after this one is not to be tried again for it.
                 self.activate_asked();
             }
             Decision::Unfit(unfit) => self.unfit(pod, *unfit),
-            Decision::Fail(status) => self.failed(pod, &status),
+            Decision::Fail(status) => self.failed(pod, &status, false),
         }
     }
 
@@ -436,25 +442,44 @@ impl Driver {
     /// The pod does not get to its node after all: everything taken for it is given back.
     fn give_up(&mut self, mut binding: Binding, status: &Status) {
         binding.unreserve();
-        let Binding { pod, .. } = binding;
+        let Binding { pod, since, nominated, .. } = binding;
         if let Some(placed) = self.snapshot.forget(&pod.info.uid) {
-            let freed = ClusterEvent::assigned_pod_deleted(placed);
             let info = pod.info.clone();
-            self.failed(pod, status);
-            // What it gives back may help others, not itself: it is in its own queue by now. Nor its group:
-            // the pods of a gang would send each other away and call each other back for ever.
-            let group = info.scheduling_group();
-            let own =
-                |pod: &PodInfo| pod.uid == info.uid || (group.is_some() && pod.scheduling_group() == group);
-            self.queue.on_event_except(&freed, &own, Instant::now());
+            self.failed(pod, status, nominated);
+            // Who was refused before the room was taken was refused with it free.
+            self.freed(&info, placed, Some(since).filter(|_| !nominated));
             self.departed(&info.uid, true, Instant::now());
         } else {
-            self.failed(pod, status);
+            self.failed(pod, status, nominated);
         }
     }
 
-    /// A plugin refused or failed after a node was found, or failed while one was looked for.
-    fn failed(&mut self, mut pod: QueuedPod, status: &Status) {
+    /// Room on a node is there for others again: for all, or for those who were refused `since` it was taken. It
+    /// helps others, not the pod that gives it back: that is in its own queue by now. Nor its group: the pods of a
+    /// gang would send each other away and call each other back for ever.
+    fn freed(&mut self, pod: &PodInfo, placed: Arc<PlacedPod>, since: Option<Instant>) {
+        let freed = ClusterEvent::assigned_pod_deleted(placed);
+        let group = pod.scheduling_group();
+        let except = |other: &QueuedPod| {
+            other.info.uid == pod.uid
+                || (group.is_some() && other.info.scheduling_group() == group)
+                || since.is_some_and(|since| other.timestamp < since)
+        };
+        self.queue.on_event_except(&freed, &except, Instant::now());
+    }
+
+    /// No room is held for a pod any more. False: none was.
+    fn forgo_room(&mut self, pod: &PodInfo) -> bool {
+        let held = self.queue.nominator_mut().clear(&pod.uid);
+        if held {
+            self.freed(pod, Arc::new(PlacedPod::from(pod)), None);
+        }
+        held
+    }
+
+    /// A plugin refused or failed after a node was found, or failed while one was looked for. Room that is held
+    /// for the pod, or was until it had a node (`nominated`), is there for others again.
+    fn failed(&mut self, mut pod: QueuedPod, status: &Status, nominated: bool) {
         if status.is_rejected() {
             let plugins = match status.code() {
                 Code::Pending => &mut pod.pending_plugins,
@@ -463,7 +488,8 @@ impl Driver {
             plugins.extend(status.plugin());
         }
         let reason = if status.is_rejected() { "Unschedulable" } else { "SchedulerError" };
-        self.back_to_queue(pod, reason, status.message(), PostFiltered::default());
+        let plan = PostFiltered { nomination: Nomination::Clear, ..PostFiltered::default() };
+        self.back_to_queue(pod, reason, status.message(), plan, nominated);
     }
 
     fn unfit(&mut self, mut pod: QueuedPod, unfit: Unfit) {
@@ -480,7 +506,7 @@ impl Driver {
                     .flat_map(|profile| profile.filter.iter().map(|filter| filter.name())),
             );
         }
-        self.back_to_queue(pod, "Unschedulable", message, plan);
+        self.back_to_queue(pod, "Unschedulable", message, plan, false);
     }
 
     fn back_to_queue(
@@ -489,13 +515,14 @@ impl Driver {
         reason: &'static str,
         message: String,
         mut plan: PostFiltered,
+        nominated: bool,
     ) {
         count(if reason == "Unschedulable" { &self.stats.unschedulable } else { &self.stats.errors });
         let info = pod.info.clone();
         match &plan.nomination {
             Nomination::Node(node) => self.queue.nominator_mut().nominate(info.clone(), node),
             Nomination::Clear => {
-                let held = self.queue.nominator_mut().clear(&info.uid);
+                let held = self.forgo_room(&info) || nominated;
                 if !held && info.nominated_node().is_none() {
                     plan.nomination = Nomination::Keep;
                 }

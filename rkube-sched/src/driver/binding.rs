@@ -22,6 +22,10 @@ pub(super) struct Binding {
     pub(super) node: String,
     pub(super) state: CycleState,
     pub(super) profile: Arc<Profile>,
+    /// When its node was chosen.
+    pub(super) since: Instant,
+    /// Whether room was held for it there before.
+    pub(super) nominated: bool,
     /// Whether it may wait long, for Permit's word or for what PreBind needs.
     pub(super) patient: bool,
 }

@@ -88,8 +88,8 @@ fn says_nothing(error: &ApiError) -> bool {
     error.code() >= 500
 }
 
-/// Whether the pod is on the node, as soon as the server can say. One that does not let us look is taken at its
-/// first word.
+/// Whether the pod is on the node, as soon as the server can say. Only one that does not let us look is taken at
+/// its first word.
 async fn is_bound(pods: &Api<Pod>, pod: &PodInfo, node: &str) -> bool {
     let mut pause = PAUSE.0;
     loop {
@@ -98,8 +98,8 @@ async fn is_bound(pods: &Api<Pod>, pod: &PodInfo, node: &str) -> bool {
                 let same = |found: &Pod| found.metadata.uid == pod.pod.metadata.uid;
                 return found.is_some_and(|found| same(&found) && node_of(&found) == Some(node));
             }
-            Err(error) if says_nothing(&error) || matches!(error, ApiError::TooManyRequests { .. }) => {}
-            Err(_) => return false,
+            Err(ApiError::Unauthorized | ApiError::Forbidden { .. }) => return false,
+            Err(_) => {}
         }
         sleep(pause).await;
         pause = (pause * 2).min(PAUSE.1);
@@ -167,5 +167,8 @@ mod tests {
         assert_eq!(bound(vec![Ok(on("uid-p", ""))]).await, late);
         assert_eq!(bound(vec![Err(ApiError::not_found("", "pods", "p")), unavailable()]).await, late);
         assert_eq!(bound(vec![Err(ApiError::Unauthorized)]).await, late);
+        // Whatever else is wrong with the question, it is no answer.
+        let odd = || Err(ApiError::BadRequest { message: "what?".into() });
+        assert!(bound(vec![Ok(on("uid-p", "n")), odd()]).await.is_success());
     }
 }

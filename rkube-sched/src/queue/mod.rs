@@ -476,7 +476,12 @@ impl SchedulingQueue {
     }
 
     /// As [`SchedulingQueue::on_event`], but not for some pods: the event is their own doing.
-    pub fn on_event_except(&mut self, event: &ClusterEvent, except: &dyn Fn(&PodInfo) -> bool, now: Instant) {
+    pub fn on_event_except(
+        &mut self,
+        event: &ClusterEvent,
+        except: &dyn Fn(&QueuedPod) -> bool,
+        now: Instant,
+    ) {
         if !self.profiles.iter().any(|profile| profile.is_of_interest(event)) {
             return;
         }
@@ -489,7 +494,7 @@ impl SchedulingQueue {
         let concerned: IndexSet<&Uid, FixedState> = kept.collect();
         let helped: Vec<(Uid, Wake)> = (concerned.into_iter())
             .filter_map(|uid| self.unschedulable.get_key_value(uid))
-            .filter(|(_, pod)| !except(&pod.info))
+            .filter(|(_, pod)| !except(pod))
             .map(|(uid, pod)| (uid.clone(), self.wake(pod, event)))
             .filter(|(_, wake)| *wake != Wake::Skip)
             .collect();

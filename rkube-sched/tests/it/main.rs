@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod binding;
+#[cfg(feature = "dra")]
+mod devices;
 mod faults;
 mod gangs;
 mod gaps;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     framework::{CycleState, PreBind, Status},
-    snapshot::PodInfo,
+    snapshot::{PodInfo, node_of},
 };
 
 /// How often a write is tried when others come in between: many pods can share a claim.
@@ -140,8 +140,15 @@ async fn write_once(
     })
 }
 
-/// Takes a pod off a claim again.
+/// Takes a pod off a claim again, unless somebody else has bound it: then it needs its devices.
 pub(super) async fn unreserve(client: Client, claim: Arc<ResourceClaim>, pod: Arc<Pod>) {
+    let key = ObjectKey::of(&*pod);
+    match Api::<Pod>::namespaced(client.clone(), &key.namespace).get_opt(&key.name).await {
+        Ok(Some(found)) if found.metadata.uid == pod.metadata.uid && node_of(&found).is_some() => return,
+        Ok(_) => {}
+        // It is not known: what is reserved too long the controller gives back when the pod is gone.
+        Err(error) => return tracing::warn!(pod = %key, %error, "a claim was not given back"),
+    }
     change(client, claim, |claim| {
         let status = claim.status.as_mut()?;
         let reserved = status.reserved_for.as_mut()?;

@@ -6,13 +6,14 @@ use parking_lot::Mutex;
 use rkube_api::{
     client::{Api, Client, ListParams},
     helpers::pod::is_terminal,
-    k8s_openapi::api::core::v1::{Binding, Namespace, Node, Pod},
+    k8s_openapi::api::core::v1::{Binding, Namespace, Node, Pod, PodSpec},
     object::Kind,
 };
-use rkube_sched::testing::reference::{Cluster, Verdict, verdict};
+use rkube_sched::testing::reference::{Cluster, Storage, Verdict, verdict};
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::weather::Weather;
+use crate::{cluster::from, shapes::fixed_labels, storage, weather::Weather};
 
 /// Every form that each node has had.
 #[derive(Default)]
@@ -70,6 +71,19 @@ impl Watchman {
         self.placed.lock().len()
     }
 
+    /// All that volumes are made of.
+    pub(crate) async fn storage(&self) -> Storage {
+        let (claims, volumes) = (list(&self.admin).await, list(&self.admin).await);
+        let (classes, nodes) = (list(&self.admin).await, list(&self.admin).await);
+        Storage {
+            claims: owned(claims),
+            volumes: owned(volumes),
+            classes: owned(classes),
+            nodes: owned(nodes),
+            ..Storage::default()
+        }
+    }
+
     /// A scheduler has bound a pod. The pods that it placed itself must fit together, with each other and on
     /// the node as the scheduler may have known it, by all that no other scheduler's pods can change.
     pub(crate) async fn bound(&self, who: &'static str, binding: &Binding) {
@@ -94,9 +108,21 @@ impl Watchman {
         let (nodes, namespaces) = (owned(nodes), owned(namespaces));
         let mut cluster = Cluster { nodes, pods: own, namespaces, ..Cluster::default() };
         let target = binding.target.name.clone().unwrap_or_default();
-        let waited = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("permit"));
-        let period = if self.weather.is_settled() && !waited { MOMENT } else { LONG };
-        let bare = without_company(Arc::unwrap_or_clone(pod));
+        let period = if self.weather.is_settled() && !may_have_waited(&pod) { MOMENT } else { LONG };
+        let mut bare = without_company(Arc::unwrap_or_clone(pod));
+        let storage = self.storage().await;
+        // Of claims that are gone, or have come meanwhile, the scheduler can know nothing.
+        let now = self.admin.context().clock.now().0.as_second();
+        if storage::are_there(&storage, &bare, now, period.as_secs()) {
+            cluster.storage = storage;
+            let node = from(json!({"metadata": {"name": target, "labels": fixed_labels(&target)}}));
+            if !storage::are_reached(&cluster.storage, &bare, &node) {
+                let name = bare.metadata.name.clone().unwrap_or_default();
+                self.wrong.lock().push(format!("{who} bound {name} to {target}, without its volumes"));
+            }
+        } else if let Some(spec) = bare.spec.as_mut() {
+            spec.volumes = None;
+        }
         let fits = self.nodes.within(&target, period).into_iter().any(|form| {
             cluster.nodes.retain(|node| node.metadata.name != form.metadata.name);
             cluster.nodes.push(form.clone());
@@ -107,6 +133,13 @@ impl Watchman {
             self.wrong.lock().push(format!("{who} bound {name} to {target}, where it does not fit"));
         }
     }
+}
+
+/// Whether Permit or PreBind may have held a pod for long.
+fn may_have_waited(pod: &Pod) -> bool {
+    let asks = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key("permit"));
+    let waits = |spec: &PodSpec| spec.scheduling_group.is_some() || spec.volumes.is_some();
+    asks || pod.spec.as_ref().is_some_and(waits)
 }
 
 /// The pod without what it asks of other pods' presence, which may have gone by now, and not yet on a node.

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::{
     binds::{Watchman, list},
     log::Log,
+    shapes::Palette,
     weather::Weather,
 };
 
@@ -41,17 +42,20 @@ pub(crate) struct World {
     pub(crate) watchman: Arc<Watchman>,
     pub(crate) context: Context,
     pub(crate) log: Log,
-    kubelet: Rng,
+    /// What there is in it.
+    palette: Palette,
+    /// What kubelets and controllers do at times.
+    pub(crate) kubelet: Rng,
     /// What was last said of each pod in the log.
     told: BTreeMap<String, String>,
 }
 
-fn from<K: Kind>(value: Value) -> K {
+pub(crate) fn from<K: Kind>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
 impl World {
-    pub(crate) async fn new(seed: u64) -> Self {
+    pub(crate) async fn new(seed: u64, palette: Palette) -> Self {
         let context = Context::simulated(seed);
         let registry = Arc::new(Registry::new(kinds::all()).unwrap());
         let store = Arc::new(Memory::<Object>::builder().build());
@@ -61,8 +65,15 @@ impl World {
         let watchman = Arc::new(Watchman::new(admin.clone(), weather.clone()));
         let kubelet = context.rng.fork("kubelet");
         let log = Log::new();
-        let world = Self { server, admin, weather, watchman, context, log, kubelet, told: BTreeMap::new() };
+        let told = BTreeMap::new();
+        let world = Self { server, admin, weather, watchman, context, log, palette, kubelet, told };
         world.furnish().await;
+        if palette.volumes {
+            world.furnish_storage().await;
+        }
+        if palette.devices {
+            world.furnish_devices().await;
+        }
         world
     }
 
@@ -89,7 +100,7 @@ impl World {
             .unwrap();
     }
 
-    async fn create<K: Kind>(&self, value: Value) {
+    pub(crate) async fn create<K: Kind>(&self, value: Value) {
         let created = Api::<K>::all(self.admin.clone()).create(&PostParams::default(), from(value)).await;
         created.unwrap();
     }
@@ -166,9 +177,19 @@ impl World {
         (self.pods_in(meta.namespace.as_deref().unwrap()), meta.name.clone().unwrap())
     }
 
-    /// What kubelets do at times (`eagerness` of a hundred), and the collector of pods whose node is gone:
-    /// pods start, and those on their way out go.
+    /// What kubelets and controllers do at times (`eagerness` of a hundred).
     pub(crate) async fn work(&self, eagerness: usize) {
+        self.keep_pods(eagerness).await;
+        if self.palette.volumes {
+            self.keep_storage(eagerness).await;
+        }
+        if self.palette.devices {
+            self.keep_devices(eagerness).await;
+        }
+    }
+
+    /// The kubelets, and the collector of pods whose node is gone: pods start, and those on their way out go.
+    async fn keep_pods(&self, eagerness: usize) {
         let nodes = self.all::<Node>().await;
         for pod in self.all::<Pod>().await {
             let Some(node) = node_name(&pod) else { continue };

@@ -1,7 +1,9 @@
 //! The real scheduler against the real API server for hours of virtual time, with everything going wrong that
-//! can: nodes and pods come, go and change, requests fail, answers are lost, watches break, schedulers compete
-//! and are killed in the middle of their work, a plugin panics. All of it follows from a seed, and what must
-//! hold is checked after every step: no node over capacity, no pod bound twice, none forgotten, nothing leaked.
+//! can: nodes and pods, gangs, volumes and devices come, go and change, requests fail, answers are lost, watches
+//! break, schedulers compete and are killed in the middle of their work, a plugin panics. All of it follows from
+//! a seed, and what must hold is checked after every step: no node over capacity, no pod bound twice, no volume
+//! or device with two claims, no pod without its own; and at rest: no pod forgotten, no gang there in part,
+//! nothing leaked.
 //!
 //! CI runs a few seeds. Many, or one, or a longer run:
 //!
@@ -18,11 +20,14 @@
 mod binds;
 mod checks;
 mod cluster;
+mod devices;
+mod gangs;
 mod log;
 mod probe;
 mod schedulers;
 mod shapes;
 mod steps;
+mod storage;
 mod weather;
 
 use std::{ops::Range, time::Duration};
@@ -34,6 +39,7 @@ use tokio::time::sleep;
 use crate::{
     checks::{Broken, Places},
     cluster::World,
+    gangs::Gangs,
     schedulers::{Identity, Process, Settings},
     shapes::{Palette, chance, pick},
     weather::Storm,
@@ -61,7 +67,13 @@ impl Plan {
         let companies: [&[Identity]; 4] = [&[first], &[first], &[first, other], &[first, twin, other]];
         Self {
             settings: Settings { flush: chance(rng, 1, 2), probed: chance(rng, 1, 2) },
-            palette: Palette { panics: chance(rng, 1, 2), absurd: chance(rng, 1, 3) },
+            palette: Palette {
+                panics: chance(rng, 1, 2),
+                absurd: chance(rng, 1, 3),
+                gangs: chance(rng, 1, 2),
+                volumes: chance(rng, 1, 2),
+                devices: cfg!(feature = "dra") && chance(rng, 1, 2),
+            },
             stormy: chance(rng, 3, 4),
             processes: pick(rng, &companies).to_vec(),
             rounds,
@@ -76,18 +88,22 @@ pub(crate) struct Run {
     plan: Plan,
     processes: Vec<Process>,
     places: Places,
+    gangs: Gangs,
     armed: bool,
     /// How many pods there have been.
     pods: usize,
+    /// How many groups of pods.
+    groups: usize,
 }
 
 impl Run {
     async fn begin(seed: u64, plan: Plan) -> Self {
-        let world = World::new(seed).await;
+        let world = World::new(seed, plan.palette).await;
         world.log.line(format_args!("seed {seed}: {plan:?}"));
         let process = |identity: &Identity| Process::new(*identity, plan.settings);
         let processes = plan.processes.iter().map(process).collect();
-        let mut run = Self { world, plan, processes, places: Places::default(), armed: true, pods: 0 };
+        let (places, gangs) = Default::default();
+        let mut run = Self { world, plan, processes, places, gangs, armed: true, pods: 0, groups: 0 };
         run.start_all();
         run
     }
@@ -127,6 +143,7 @@ impl Run {
         self.world.weather.change(Storm::default());
         self.arm(false);
         self.start_all();
+        self.world.ungate_members().await;
         self.world.add_node(shapes::node(&Rng::seeded(1), 99)).await;
         for tick in 0..TICKS {
             sleep(Duration::from_secs(10)).await;

@@ -3,7 +3,7 @@
 use rkube_api::context::Rng;
 use serde_json::{Value, json};
 
-use crate::probe::POINTS;
+use crate::{devices, probe::POINTS, storage};
 
 pub(crate) fn pick<T: Copy>(rng: &Rng, from: &[T]) -> T {
     from[rng.below(from.len())]
@@ -32,13 +32,21 @@ pub(crate) fn taints(rng: &Rng) -> Value {
     }
 }
 
-/// A node. What others count by, its zone and its name, follows from its number: it is always the same.
-pub(crate) fn node(rng: &Rng, number: usize) -> Value {
-    let name = format!("n{number}");
-    let mut labels = json!({"kubernetes.io/hostname": name, "disk": pick(rng, &["ssd", "hdd"])});
+/// The labels that follow from a node's name: what others count by is always the same.
+pub(crate) fn fixed_labels(node: &str) -> Value {
+    let number: usize = node.trim_start_matches('n').parse().unwrap();
+    let mut labels = json!({"kubernetes.io/hostname": node});
     if number % 4 < 3 {
         labels["zone"] = json!(format!("z{}", number % 4));
     }
+    labels
+}
+
+/// A node.
+pub(crate) fn node(rng: &Rng, number: usize) -> Value {
+    let name = format!("n{number}");
+    let mut labels = fixed_labels(&name);
+    labels["disk"] = json!(pick(rng, &["ssd", "hdd"]));
     json!({
         "metadata": {"name": name, "labels": labels},
         "spec": {"taints": taints(rng), "unschedulable": chance(rng, 1, 10)},
@@ -53,6 +61,12 @@ pub(crate) struct Palette {
     pub(crate) panics: bool,
     /// Whether pods are absurd at times.
     pub(crate) absurd: bool,
+    /// Whether some are to be scheduled together.
+    pub(crate) gangs: bool,
+    /// Whether some have volumes.
+    pub(crate) volumes: bool,
+    /// Whether some have devices.
+    pub(crate) devices: bool,
 }
 
 /// A pod. One in three is plain, so that many are alike.
@@ -78,7 +92,14 @@ pub(crate) fn pod(rng: &Rng, palette: Palette, name: &str, schedulers: &[&str]) 
         exaggerate(rng, &mut spec);
     }
     let namespace = pick(rng, &["default", "default", "other"]);
-    json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec})
+    let mut pod = json!({"metadata": {"name": name, "namespace": namespace, "labels": labels}, "spec": spec});
+    if palette.volumes && chance(rng, 1, 4) {
+        storage::adorn(rng, &mut pod);
+    }
+    if palette.devices && chance(rng, 1, 4) {
+        devices::adorn(rng, &mut pod);
+    }
+    pod
 }
 
 fn container(rng: &Rng) -> Value {

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    Run,
+    Run, devices, gangs,
     shapes::{self, chance, pick},
+    storage,
     weather::Storm,
 };
 
@@ -36,6 +37,11 @@ pub(crate) enum Step {
     Ungate(usize),
     RelabelPod(usize, &'static str),
     Budget(i32),
+    /// A group of pods comes, or more pods of one that is there.
+    Gang(Option<Value>, Vec<Value>),
+    RemoveGroup(usize),
+    Storage(storage::Change),
+    Devices(devices::Change),
     /// A word about one that Permit holds, of the scheduler at this place: whether it may go.
     Decide(usize, bool),
     Arm(bool),
@@ -48,6 +54,11 @@ pub(crate) enum Step {
 
 /// Draws the next step.
 pub(crate) fn draw(rng: &Rng, run: &mut Run) -> Step {
+    if chance(rng, 1, 3)
+        && let Some(step) = draw_special(rng, run)
+    {
+        return step;
+    }
     let node = || format!("n{}", rng.below(NODES));
     let at = rng.below(1000);
     let process = rng.below(run.processes.len());
@@ -84,6 +95,40 @@ pub(crate) fn draw(rng: &Rng, run: &mut Run) -> Step {
     }
 }
 
+/// A step of what not every run has.
+fn draw_special(rng: &Rng, run: &mut Run) -> Option<Step> {
+    let palette = run.plan.palette;
+    match rng.below(3) {
+        0 if palette.gangs => Some(match rng.below(10) {
+            0 => Step::RemoveGroup(gangs::young(rng, run.groups)),
+            1..=5 => {
+                let group = gangs::group(rng, run.groups);
+                run.groups += 1;
+                // At times its pods come first.
+                let group = (!chance(rng, 1, 6)).then_some(group);
+                Step::Gang(group, members(rng, run, run.groups - 1))
+            }
+            _ => {
+                let number = gangs::young(rng, run.groups);
+                let group = chance(rng, 1, 3).then(|| gangs::group(rng, number));
+                Step::Gang(group, members(rng, run, number))
+            }
+        }),
+        1 if palette.volumes => Some(Step::Storage(storage::draw(rng))),
+        2 if palette.devices => Some(Step::Devices(devices::draw(rng))),
+        _ => None,
+    }
+}
+
+fn members(rng: &Rng, run: &mut Run, number: usize) -> Vec<Value> {
+    let names: Vec<&str> = run.processes.iter().map(|process| process.identity.name).collect();
+    let member = |_| {
+        run.pods += 1;
+        gangs::member(rng, number, &format!("p{}", run.pods), &names)
+    };
+    (0..1 + rng.below(5)).map(member).collect()
+}
+
 fn new_pods(rng: &Rng, run: &mut Run) -> Vec<Value> {
     let count = if chance(rng, 1, 6) { 1 + rng.below(12) } else { 1 };
     let names: Vec<&str> =
@@ -114,13 +159,16 @@ impl Step {
                     run.world.change_node_status(&name, change).await;
                 }
             }
-            Self::AddPods(pods) => {
-                if world.all::<Pod>().await.len() < PODS {
-                    for pod in pods {
-                        world.add_pod(pod).await;
-                    }
+            Self::AddPods(pods) => run.add_pods(pods).await,
+            Self::Gang(group, pods) => {
+                if let Some(group) = group {
+                    world.add_group(group).await;
                 }
+                run.add_pods(pods).await;
             }
+            Self::RemoveGroup(number) => world.remove_group(number).await,
+            Self::Storage(change) => world.change_storage(change).await,
+            Self::Devices(change) => world.change_devices(change).await,
             Self::DeletePod(at) => with_pod(run, at, |_| true, Deed::Delete(DeleteParams::default())).await,
             Self::DeletePodAtOnce(at) => with_pod(run, at, |_| true, Deed::Delete(DeleteParams::now())).await,
             Self::Finish(at) => {
@@ -164,6 +212,14 @@ impl Step {
 }
 
 impl Run {
+    async fn add_pods(&self, pods: Vec<Value>) {
+        if self.world.all::<Pod>().await.len() < PODS {
+            for pod in pods {
+                self.world.add_pod(pod).await;
+            }
+        }
+    }
+
     fn decide(&self, at: usize, allowed: bool) {
         let Some(running) = &self.processes[at].running else { return };
         if let Some(uid) = running.waiting.uids().first() {

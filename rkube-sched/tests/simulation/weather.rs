@@ -13,7 +13,7 @@ use rkube_api::{
     request::{ApiRequest, ApiResponse, Body, Target, Transport, WatchEvent, WatchStream},
 };
 use tokio::{
-    sync::watch,
+    sync::broadcast,
     time::{Instant, sleep},
 };
 
@@ -42,13 +42,13 @@ const AFTERMATH: Duration = Duration::from_secs(180);
 /// The weather between all schedulers and the server.
 pub(crate) struct Weather {
     now: Mutex<(Storm, Instant)>,
-    /// Counts the cuts: every watch that is open ends.
-    cuts: watch::Sender<u64>,
+    /// Every watch that is open ends, the oldest first: tokio's `watch` would wake them in any order.
+    cuts: broadcast::Sender<()>,
 }
 
 impl Weather {
     pub(crate) fn fair() -> Self {
-        Self { now: Mutex::new((Storm::default(), Instant::now())), cuts: watch::channel(0).0 }
+        Self { now: Mutex::new((Storm::default(), Instant::now())), cuts: broadcast::channel(1).0 }
     }
 
     pub(crate) fn change(&self, storm: Storm) {
@@ -59,7 +59,8 @@ impl Weather {
     pub(crate) fn cut(&self) {
         let mut now = self.now.lock();
         now.1 = Instant::now();
-        self.cuts.send_modify(|cuts| *cuts += 1);
+        // There need not be any.
+        let _ = self.cuts.send(());
     }
 
     /// Whether there has been no fault for so long that every scheduler knows what there is.
@@ -144,7 +145,7 @@ impl Way {
     fn unreliable(&self, events: WatchStream) -> WatchStream {
         struct Watched {
             events: WatchStream,
-            cuts: watch::Receiver<u64>,
+            cuts: broadcast::Receiver<()>,
             weather: Arc<Weather>,
             rng: Rng,
             over: bool,
@@ -162,7 +163,7 @@ impl Way {
             }
             let event = tokio::select! {
                 biased;
-                _ = watched.cuts.changed() => {
+                _ = watched.cuts.recv() => {
                     watched.over = true;
                     match watched.rng.below(3) {
                         0 => None,

@@ -294,6 +294,10 @@ impl Driver {
                 count(&self.stats.errors);
                 self.report(pod, "SchedulerError", status.message(), PostFiltered::default());
             }
+            for pod in self.queue.take_kept_out() {
+                self.forgo_room(&pod);
+                self.clear_nomination(pod);
+            }
             let mut tried = 0;
             while tried < BATCH
                 && self.bindings - self.patient < self.max_bindings
@@ -539,6 +543,12 @@ impl Driver {
         }
         self.make_room(&info, &mut plan);
         self.report(info, reason, message, plan);
+    }
+
+    /// Tells the world that no room is held for a pod any more.
+    fn clear_nomination(&self, pod: Arc<PodInfo>) {
+        let nomination = Nomination::Clear;
+        self.reporter.tell(Report { pod, condition: None, nomination, victims: Vec::new() });
     }
 
     /// Tells the world why a pod has no node.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::{Driver, report::Report};
+use super::Driver;
 use crate::{
     framework::{Nomination, PostFiltered, Victim},
     snapshot::{PodInfo, Uid},
@@ -60,8 +60,7 @@ impl Driver {
         for lesser in std::mem::take(&mut plan.displaced) {
             self.queue.nominator_mut().clear(&lesser.uid);
             self.queue.activate(&lesser.uid, Instant::now());
-            let nomination = Nomination::Clear;
-            self.reporter.tell(Report { pod: lesser, condition: None, nomination, victims: Vec::new() });
+            self.clear_nomination(lesser);
         }
     }
 

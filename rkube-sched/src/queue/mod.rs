@@ -140,6 +140,7 @@ pub struct SchedulingQueue {
     held: HashMap<Uid, u64, FixedState>,
     events: u64,
     faults: Vec<(Arc<PodInfo>, Status)>,
+    kept_out: Vec<Arc<PodInfo>>,
     sequence: u64,
 }
 
@@ -178,6 +179,7 @@ impl SchedulingQueue {
             held: HashMap::default(),
             events: 0,
             faults: Vec::new(),
+            kept_out: Vec::new(),
             sequence: 0,
         }
     }
@@ -272,6 +274,9 @@ impl SchedulingQueue {
         }
         pod.gated_by = self.gate(&pod.info);
         if pod.gated_by.is_some() {
+            if pod.info.nominated_node().is_some() || self.nominator.node_of(&pod.info.uid).is_some() {
+                self.kept_out.push(pod.info.clone());
+            }
             self.park(pod);
         } else if wake == Wake::AfterBackoff && self.backoff_ends(&pod) > now {
             self.with_backoff(waits_it_out(&pod), |heap, order| heap.push(pod, order));
@@ -303,6 +308,12 @@ impl SchedulingQueue {
     /// The pods that a plugin failed to let in since the last call, and how it failed.
     pub fn take_faults(&mut self) -> Vec<(Arc<PodInfo>, Status)> {
         std::mem::take(&mut self.faults)
+    }
+
+    /// The pods for which room is held, or was, and that were kept out of the queue since the last call: they
+    /// cannot use it.
+    pub fn take_kept_out(&mut self) -> Vec<Arc<PodInfo>> {
+        std::mem::take(&mut self.kept_out)
     }
 
     fn park(&mut self, pod: QueuedPod) {
@@ -386,7 +397,7 @@ impl SchedulingQueue {
             Wake::AfterBackoff
         } else {
             pod.errors = 0;
-            pod.refusals += u32::from(!pod.unschedulable_plugins.is_empty());
+            pod.refusals += 1;
             let events = self.in_flight.events_since_start(&uid);
             events.map(|event| self.wake(&pod, event)).max().unwrap_or(Wake::Skip)
         };
@@ -398,6 +409,10 @@ impl SchedulingQueue {
     /// What an event means for a pod, by the hints of the plugins that refused it.
     fn wake(&self, pod: &QueuedPod, event: &ClusterEvent) -> Wake {
         let Some(profile) = self.profiles.of(&pod.info) else { return Wake::Skip };
+        // Nobody has waited for this one in particular.
+        if event.is_wildcard() {
+            return Wake::AfterBackoff;
+        }
         let meaning = |plugin: &'static str| match profile.hint(plugin, &pod.info, event) {
             Hint::Skip => Wake::Skip,
             Hint::Queue if pod.pending_plugins.contains(plugin) => Wake::Immediately,
@@ -592,10 +607,10 @@ fn waits_it_out(pod: &QueuedPod) -> bool {
 
 /// The plugins that keep a parked pod; an empty name if none does.
 fn keepers(pod: &QueuedPod) -> impl Iterator<Item = &'static str> {
-    // Nothing that a plugin waits for helps a pod for which others are being sent away.
-    let held = pod.gated_by.filter(|gate| *gate == PREEMPTING);
+    // What other plugins wait for helps no pod that is kept out of the queue.
+    let gate = pod.gated_by;
     let mut plugins =
-        pod.rejected_by().filter(move |plugin| held.is_none_or(|held| *plugin == held)).peekable();
+        pod.rejected_by().filter(move |plugin| gate.is_none_or(|gate| *plugin == gate)).peekable();
     let none = plugins.peek().is_none().then_some("");
     plugins.chain(none)
 }

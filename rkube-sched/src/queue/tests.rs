@@ -188,6 +188,57 @@ async fn a_pending_plugin_skips_the_backoff() {
     assert_eq!(queue.len().active, 1);
 }
 
+/// But it counts: the next refusal by another one costs twice as much.
+#[tokio::test(start_paused = true)]
+async fn every_refusal_makes_the_backoff_longer_whoever_refused() {
+    let (mut queue, start) = (queue(false), Instant::now());
+    queue.add(pod("a", 0, false), start);
+    let mut tried = queue.pop(start).unwrap();
+    tried.pending_plugins.insert(ADDED);
+    queue.requeue(tried, start);
+    queue.on_event(&event(Actions::ADD), start);
+    let tried = queue.pop(start).unwrap();
+    queue.requeue(refused(tried, DELETED), start);
+    queue.on_event(&event(Actions::DELETE), start);
+    assert_eq!(queue.next_deadline(), Some(start + secs(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_for_while_being_tried_backs_off_though_a_plugin_waits() {
+    let (mut queue, start) = (queue(false), Instant::now());
+    queue.add(pod("a", 0, false), start);
+    let mut tried = queue.pop(start).unwrap();
+    tried.pending_plugins.insert(ADDED);
+    queue.activate("uid-a", start);
+    queue.requeue(tried, start);
+    assert_eq!(queue.len().backoff, 1);
+}
+
+/// It is let in again by what its gate waits for, not by what others did that refused it before.
+#[tokio::test(start_paused = true)]
+async fn an_event_that_the_gate_does_not_ask_for_costs_a_gated_pod_nothing() {
+    let (mut queue, start) = (queue(false), Instant::now());
+    queue.add(pod("a", 0, false), start);
+    let tried = queue.pop(start).unwrap();
+    queue.update(pod("a", 0, true), start);
+    queue.on_event(&event(Actions::ADD), start);
+    queue.requeue(refused(tried, ADDED), start);
+    assert_eq!(queue.len().gated, 1);
+    assert_eq!(queue.kept_by.keys().copied().collect::<Vec<_>>(), [GATE]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_kept_out_needs_no_room() {
+    let (mut queue, start) = (queue(false), Instant::now());
+    let gated = pod("a", 0, true);
+    queue.nominator_mut().nominate(gated.clone(), "n");
+    queue.add(gated, start);
+    queue.add(pod("b", 0, true), start);
+    let kept_out: Vec<String> = queue.take_kept_out().iter().map(|pod| pod.key.name.clone()).collect();
+    assert_eq!(kept_out, ["a"]);
+    assert!(queue.take_kept_out().is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn leftovers_are_tried_again_after_five_minutes() {
     let (mut queue, start) = (queue(false), Instant::now());

@@ -34,6 +34,11 @@ impl World {
         self.placed().await.keys().filter(|pod| pod.starts_with(&format!("{group}-"))).count()
     }
 
+    /// The node where room is held for a pod.
+    async fn nominated(&self, pod: &str) -> Option<String> {
+        self.pods().get(pod).await.unwrap().status.clone().unwrap_or_default().nominated_node_name
+    }
+
     /// Status, reason and message of the group's condition.
     async fn told(&self, group: &str) -> Option<(String, String, String)> {
         let group = self.groups().get(group).await.unwrap();
@@ -151,13 +156,45 @@ async fn a_gang_that_gives_up_holds_no_room_that_it_made() {
     world.delete_pod("lesser").await;
     after(60).await;
     for number in 0..2 {
-        let pod = world.pods().get(&format!("g-{number}")).await.unwrap();
-        assert_eq!(pod.status.clone().unwrap_or_default().nominated_node_name, None, "g-{number}");
+        assert_eq!(world.nominated(&format!("g-{number}")).await, None, "g-{number}");
     }
     assert_eq!(world.placed_of("g").await, 0);
     world.pod("single", "2").await;
     after(10).await;
     assert_eq!(world.node_of("single").await.as_deref(), Some("a"));
+}
+
+/// While it waits for its victim others of its gang go, so that it is not even tried any more.
+#[tokio::test(start_paused = true)]
+async fn a_pod_of_a_gang_that_is_incomplete_holds_no_room() {
+    let world = World::new(1).await;
+    world.node("a", "2").await;
+    world.node("b", "2").await;
+    world.scheduler(Config::default());
+    for name in ["x", "y"] {
+        world.pod(name, "2").await;
+    }
+    after(1).await;
+    world.group("g", 2).await;
+    for number in 0..2 {
+        let spec = json!({
+            "schedulingGroup": {"podGroupName": "g"}, "priorityClassName": "system-cluster-critical"
+        });
+        world.pod_with(&format!("g-{number}"), "2", spec).await;
+    }
+    after(1).await;
+    assert!(world.nominated("g-0").await.is_some());
+    world.delete_pod("g-1").await;
+    for name in ["x", "y"] {
+        world.delete_pod(name).await;
+    }
+    after(10).await;
+    assert_eq!(world.nominated("g-0").await, None);
+    world.pod("single", "2").await;
+    world.pod("other", "2").await;
+    after(10).await;
+    let placed: Vec<String> = world.placed().await.into_keys().collect();
+    assert_eq!(placed, ["other", "single"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,8 @@ static ROOTS: LazyLock<BTreeMap<String, Root>> = LazyLock::new(|| {
         k8s_openapi::api::scheduling::v1: PriorityClass;
         k8s_openapi::api::scheduling::v1beta1: PodGroup Workload;
         k8s_openapi::api::flowcontrol::v1: FlowSchema PriorityLevelConfiguration;
-        k8s_openapi::api::resource::v1: DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice;
+        k8s_openapi::api::resource::v1: DeviceClass DeviceTaintRule ResourceClaim ResourceClaimTemplate
+            ResourceSlice;
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1: CustomResourceDefinition;
         k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1: APIService;
         k8s_openapi::apimachinery::pkg::apis::meta::v1: APIGroup APIGroupList APIResourceList APIVersions

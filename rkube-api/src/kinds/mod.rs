@@ -50,6 +50,7 @@ pub fn all() -> Vec<Definition> {
         discovery::endpoint_slice::definition(),
         policy::pod_disruption_budget::definition(),
         resource::device_class::definition(),
+        resource::device_taint_rule::definition(),
         resource::resource_claim::definition(),
         resource::resource_claim_template::definition(),
         resource::resource_slice::definition(),

@@ -167,7 +167,11 @@ const SCHEDULER: &[Rule] = &[
         &["csidrivers", "csinodes", "csistoragecapacities", "storageclasses", "volumeattachments"],
         READ,
     ),
-    rule(&["resource.k8s.io"], &["deviceclasses", "resourceclaims", "resourceslices"], READ),
+    rule(
+        &["resource.k8s.io"],
+        &["deviceclasses", "devicetaintrules", "resourceclaims", "resourceslices"],
+        READ,
+    ),
     rule(&["resource.k8s.io"], &["resourceclaims", "resourceclaims/status"], CHANGE),
     REVIEW_TOKENS,
     REVIEW_ACCESS,

@@ -42,6 +42,7 @@ fn sample(kind: &str, api_version: &str) -> Value {
         ("Workload", _) => json!({"spec": {"podGroupTemplates": [
             {"name": "t", "schedulingPolicy": {"basic": {}}},
         ]}}),
+        ("DeviceTaintRule", _) => json!({"spec": {"taint": {"key": "k", "effect": "NoSchedule"}}}),
         ("ResourceSlice", _) => json!({"spec": {
             "driver": "example.com", "nodeName": "n", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
         }}),

@@ -45,6 +45,9 @@ fn body(resolved: &Resolved) -> Value {
         ("storage.k8s.io", "VolumeAttachment") => json!({"spec": {
             "attacher": "example.com", "nodeName": "n", "source": {"persistentVolumeName": "v"},
         }}),
+        ("resource.k8s.io", "DeviceTaintRule") => {
+            json!({"spec": {"taint": {"key": "k", "effect": "NoSchedule"}}})
+        }
         ("resource.k8s.io", "ResourceSlice") => json!({"spec": {
             "driver": "example.com", "nodeName": "n", "pool": {"name": "n", "generation": 1, "resourceSliceCount": 1},
         }}),

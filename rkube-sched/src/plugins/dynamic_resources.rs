@@ -3,14 +3,14 @@
 //! A claim asks for devices of classes; slices say which devices there are and where. The pod waits until its
 //! claims exist; a node fits if the devices can be had there; what was found is kept in memory from the
 //! decision on, and written to the claims before the pod is bound. Requests for a number of devices or for all,
-//! alternatives, admin access, expressions, constraints, taints, pools and shared counters are as
+//! alternatives, admin access, expressions, constraints, taints (of slices and of rules), pools and shared counters are as
 //! kube-scheduler has them; the first solution in its order is taken.
 //!
 //! What differs: `distinctAttribute` tells all devices of its requests apart, where kube-scheduler compares
 //! with the last one of each request only; a search ends after a number of steps, not after a time. What
 //! kube-scheduler has behind gates that are off, or in beta, and is absent here: parts of a device's capacity
 //! (such a claim fails as it does there without the gate), devices with binding conditions (never chosen),
-//! derived attributes, rules that taint devices, extended resources backed by devices, claims of pod groups.
+//! derived attributes, extended resources backed by devices, claims of pod groups.
 //!
 //! ```
 //! use k8s_openapi::api::{core::v1::Node, resource::v1::{DeviceClass, ResourceClaim, ResourceSlice}};
@@ -53,7 +53,9 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::resource::v1::{AllocationResult, DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice,
+};
 use parking_lot::Mutex;
 use rkube_api::{
     client::{Cache, Client},
@@ -92,8 +94,9 @@ pub struct DynamicResources {
     claims: Claims,
     classes: Cache<DeviceClass>,
     slices: Cache<ResourceSlice>,
-    /// The inventory of the slices at a version of their cache.
-    inventory: Mutex<Option<(u64, Arc<Inventory>)>>,
+    rules: Cache<DeviceTaintRule>,
+    /// The inventory of the slices and rules at versions of their caches.
+    inventory: Mutex<Option<([u64; 2], Arc<Inventory>)>>,
     expressions: Expressions,
 }
 
@@ -148,20 +151,22 @@ impl DynamicResources {
             claims: Claims::new(handle.listers.get()),
             classes: handle.listers.get(),
             slices: handle.listers.get(),
+            rules: handle.listers.get(),
             inventory: Mutex::default(),
             expressions: Expressions::default(),
         }
     }
 
-    /// The devices on offer, put in order anew when a slice has changed.
+    /// The devices on offer, put in order anew when a slice or a rule has changed.
     fn inventory(&self) -> Arc<Inventory> {
         let mut kept = self.inventory.lock();
-        let version = self.slices.version();
+        let versions = [self.slices.version(), self.rules.version()];
         match &*kept {
-            Some((known, inventory)) if *known == version => inventory.clone(),
+            Some((known, inventory)) if *known == versions => inventory.clone(),
             _ => {
-                let inventory = Arc::new(Inventory::new(self.slices.list()));
-                *kept = Some((version, inventory.clone()));
+                let inventory = Inventory::new(self.slices.list()).tainted_by(&self.rules.list());
+                let inventory = Arc::new(inventory);
+                *kept = Some((versions, inventory.clone()));
                 inventory
             }
         }
@@ -262,6 +267,8 @@ impl Plugin for DynamicResources {
             Interest::new(Resource::Node, Actions::ADD | Actions::UPDATE_NODE_LABEL),
             Interest::new(Resource::Other("resourceclaims"), change),
             Interest::new(Resource::Other("resourceslices"), change),
+            // A new rule only keeps devices from pods.
+            Interest::new(Resource::Other("devicetaintrules"), Actions::UPDATE_OTHER | Actions::DELETE),
             Interest::new(Resource::Other("deviceclasses"), Actions::ADD | Actions::UPDATE_OTHER),
             Interest::new(Resource::PendingPod, Actions::UPDATE_POD_GENERATED_RESOURCE_CLAIM),
             // A pod whose binding failed gives its devices back before anybody has heard of them.

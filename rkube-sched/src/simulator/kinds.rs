@@ -10,7 +10,7 @@ use k8s_openapi::{
             Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
         },
         policy::v1::PodDisruptionBudget,
-        resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+        resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
         scheduling::{v1::PriorityClass, v1beta1::PodGroup},
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment},
     },
@@ -36,7 +36,7 @@ pub(super) struct Known {
 }
 
 /// All of them. Nodes make up the snapshot, and so do pods, which are looked up too; the others are looked up only.
-pub(super) fn all() -> [Known; 21] {
+pub(super) fn all() -> [Known; 22] {
     [
         Known { keep: |_, _| {}, ..known::<Node>() },
         Known { keep: |_, _| {}, ..known::<Pod>() },
@@ -56,6 +56,7 @@ pub(super) fn all() -> [Known; 21] {
         known::<VolumeAttachment>(),
         known::<PodGroup>(),
         known::<DeviceClass>(),
+        known::<DeviceTaintRule>(),
         known::<ResourceClaim>(),
         known::<ResourceClaimTemplate>(),
         known::<ResourceSlice>(),

@@ -28,6 +28,7 @@ fn headings_are_those_of_kubectl() {
         ("Namespace", "Name,Status,Age"),
         ("PodDisruptionBudget", "Name,Min Available,Max Unavailable,Allowed Disruptions,Age"),
         ("DeviceClass", "Name,Age"),
+        ("DeviceTaintRule", "Name,Age"),
         ("ResourceClaim", "Name,State,Age"),
         ("ResourceClaimTemplate", "Name,Age"),
         ("ResourceSlice", "Name,Node,Driver,Pool,Age"),

@@ -208,6 +208,7 @@ fn the_names_are_those_of_kubernetes() {
             "discovery.k8s.io/endpointslices endpointslice Namespaced [] [] ",
             "policy/poddisruptionbudgets poddisruptionbudget Namespaced [pdb] [] status",
             "resource.k8s.io/deviceclasses deviceclass Cluster [] [] ",
+            "resource.k8s.io/devicetaintrules devicetaintrule Cluster [] [] status",
             "resource.k8s.io/resourceclaims resourceclaim Namespaced [] [] status",
             "resource.k8s.io/resourceclaimtemplates resourceclaimtemplate Namespaced [] [] ",
             "resource.k8s.io/resourceslices resourceslice Cluster [] [] ",

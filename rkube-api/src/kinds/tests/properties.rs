@@ -135,6 +135,11 @@ fn samples() -> Vec<(&'static str, Value)> {
             "DeviceClass",
             json!({"metadata": {"name": "c"}, "spec": {"selectors": [selector_cel], "config": [opaque], "extendedResourceName": "example.com/gpu"}}),
         ),
+        (
+            "DeviceTaintRule",
+            json!({"metadata": {"name": "r"}, "spec": {"deviceSelector": {"driver": "example.com", "pool": "a/b", "device": "d"},
+                "taint": {"key": "k", "value": "v", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}}}),
+        ),
         ("ResourceClaim", json!({"metadata": meta("c"), "spec": {"devices": claim}})),
         (
             "ResourceClaimTemplate",

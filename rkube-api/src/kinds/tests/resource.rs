@@ -349,3 +349,34 @@ fn devices_of_a_slice() {
         ],
     );
 }
+
+#[test]
+fn rules_that_taint_devices() {
+    let rule = |spec: Value| json!({"metadata": {"name": "r"}, "spec": spec});
+    let taint = |effect: &str| json!({"key": "k", "effect": effect});
+    check("DeviceTaintRule", rule(json!({"taint": taint("None")})), &[]);
+    check(
+        "DeviceTaintRule",
+        rule(
+            json!({"taint": {"key": "k", "value": "a b"}, "deviceSelector": {"driver": "", "pool": "", "device": "A"}}),
+        ),
+        &[
+            "spec.deviceSelector.driver: Required value",
+            "spec.deviceSelector.pool: Required value",
+            "spec.deviceSelector.device: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
+            "spec.taint.value: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            "spec.taint.effect: Required value",
+        ],
+    );
+    let unknown = "spec.taint.effect: Unsupported value: \"Later\": supported values: \"NoExecute\", \"NoSchedule\", \"None\"";
+    check("DeviceTaintRule", rule(json!({"taint": taint("Later")})), &[unknown]);
+    // An effect of a later version may stay.
+    let later = rule(json!({"taint": taint("Later")}));
+    let selecting = rule(json!({"taint": taint("Later"), "deviceSelector": {}}));
+    assert_eq!(update("DeviceTaintRule", selecting, later.clone()).1, Vec::<String>::new());
+    let time = "2026-01-01T00:00:00Z";
+    let said = |status: &str| json!({"type": "EvictionInProgress", "status": status, "reason": "R", "message": "", "lastTransitionTime": time});
+    let with_status = |conditions: Value| with(later.clone(), json!({"status": {"conditions": conditions}}));
+    let (_, errors) = update_status("DeviceTaintRule", with_status(json!([said("Maybe")])), later.clone());
+    assert_eq!(errors.len(), 1, "{errors:?}");
+}

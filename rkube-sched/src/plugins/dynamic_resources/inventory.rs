@@ -8,7 +8,10 @@ use std::{
 use foldhash::fast::FixedState;
 use k8s_openapi::api::{
     core::v1::Node,
-    resource::v1::{Device, ResourceClaim, ResourceSlice, ResourceSliceSpec},
+    resource::v1::{
+        Device, DeviceTaint, DeviceTaintRule, DeviceTaintRuleSpec, ResourceClaim, ResourceSlice,
+        ResourceSliceSpec,
+    },
 };
 use rkube_api::helpers::{
     affinity::RequiredNodeAffinity,
@@ -58,6 +61,8 @@ pub(super) struct Offered {
     pub(super) row: u32,
     /// Where it is, if the slice leaves that to each device.
     place: Option<Place>,
+    /// The rules that taint it.
+    rules: Vec<Arc<DeviceTaintRule>>,
     value: OnceLock<Result<DeviceValue, MatchError>>,
 }
 
@@ -80,6 +85,20 @@ impl Offer {
         self.devices[index].value.get_or_init(make).as_ref().map_err(Clone::clone)
     }
 
+    /// The device's taints: its driver's and those of rules.
+    pub(super) fn taints(&self, index: usize) -> impl Iterator<Item = &DeviceTaint> {
+        let rules = self.devices[index].rules.iter().map(|rule| &rule.spec.taint);
+        self.device(index).taints.iter().flatten().chain(rules)
+    }
+
+    fn taint(&mut self, rule: &Arc<DeviceTaintRule>) {
+        let spec = &self.slice.spec;
+        let devices = spec.devices.iter().flatten().zip(&mut self.devices);
+        for (_, offered) in devices.filter(|(device, _)| is_tainted(&rule.spec, spec, device)) {
+            offered.rules.push(rule.clone());
+        }
+    }
+
     /// Whether the device is on the node, which the slice concerns.
     pub(super) fn has_device(&self, index: usize, node: &Node) -> bool {
         self.devices[index].place.as_ref().is_none_or(|place| place.has(node))
@@ -91,6 +110,16 @@ impl Offer {
             _ => self.place.has(node),
         }
     }
+}
+
+/// A rule without a selector taints nothing, one whose selector says nothing taints all devices.
+fn is_tainted(rule: &DeviceTaintRuleSpec, slice: &ResourceSliceSpec, device: &Device) -> bool {
+    let is = |wanted: &Option<String>, name: &String| wanted.as_ref().is_none_or(|wanted| wanted == name);
+    rule.device_selector.as_ref().is_some_and(|selector| {
+        is(&selector.driver, &slice.driver)
+            && is(&selector.pool, &slice.pool.name)
+            && is(&selector.device, &device.name)
+    })
 }
 
 /// All slices. See [the module](super) for an example.
@@ -123,12 +152,22 @@ impl Inventory {
                 let next = inventory.numbers.len() as u32;
                 let number = *inventory.numbers.entry(name).or_insert(next);
                 let row = rows.next().unwrap_or_default();
-                Offered { number, row, place: each.then(|| place_of_device(device)), value: OnceLock::new() }
+                let place = each.then(|| place_of_device(device));
+                Offered { number, row, place, rules: Vec::new(), value: OnceLock::new() }
             };
             let devices = spec.devices.iter().flatten().map(offered).collect();
             inventory.offers.push(Offer { place: place_of_slice(spec), devices, slice });
         }
         inventory
+    }
+
+    /// The same devices, with the taints that rules add to theirs (KEP-5055).
+    #[must_use]
+    pub fn tainted_by(mut self, rules: &[Arc<DeviceTaintRule>]) -> Self {
+        for offer in &mut self.offers {
+            rules.iter().for_each(|rule| offer.taint(rule));
+        }
+        self
     }
 
     /// The slices that concern a node.

@@ -395,10 +395,7 @@ impl<'a> Search<'a> {
         let Some((claim, request)) = self.request(at) else { return Ok(false) };
         let ask = &request.asks[at.alternative.unwrap_or(0)];
         let Candidate { pool, offer, index } = self.candidates[candidate];
-        let device = offer.device(index);
-        if !self.is_free(at.claim, ask, candidate)
-            || !ask.tolerates(device.taints.as_deref().unwrap_or_default())
-        {
+        if !self.is_free(at.claim, ask, candidate) || !ask.tolerates(offer.taints(index)) {
             return Ok(false);
         }
         let concerned = |(_, constraint): &(usize, &Constraint)| constraint.concerns(request, ask);

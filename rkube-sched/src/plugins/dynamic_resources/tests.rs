@@ -1,7 +1,7 @@
 //! What the plugin says at its points, and what it writes down.
 
 use k8s_openapi::api::core::v1::Pod;
-use rkube_api::client::Change;
+use rkube_api::client::{Change, ObjectKey};
 use serde_json::{Value, json};
 
 use super::*;
@@ -231,6 +231,43 @@ fn what_is_wrong_with_an_expression_or_a_pool_ends_the_search() {
         message.starts_with("0/2 nodes are available: 1 cannot allocate all claims, 1 invalid resource pools were encountered."),
         "{message}"
     );
+}
+
+#[test]
+fn rules_taint_devices() {
+    let world = World::new();
+    let snapshot = nodes(&["a", "b"]);
+    world.slice("a", json!([{"name": "d"}, {"name": "e"}]));
+    world.claim("c", exactly(json!({"count": 2})), Value::Null);
+    let tolerating = json!({"count": 2, "tolerations": [{"key": "ill", "operator": "Exists"}]});
+    world.claim("brave", exactly(tolerating), Value::Null);
+    let rules = world.listers.get::<DeviceTaintRule>();
+    let places = |selector: Value, effect: &str| {
+        let spec = json!({"deviceSelector": selector, "taint": {"key": "ill", "effect": effect}});
+        let rule: DeviceTaintRule = read(json!({"metadata": {"name": "r"}, "spec": spec}));
+        rules.insert(Arc::new(rule));
+        assert_eq!(world.message(&pod("q", &["brave"]), &snapshot), "a", "what is tolerated keeps nobody");
+        world.message(&pod("p", &["c"]), &snapshot) == "a"
+    };
+    assert!(!places(json!({}), "NoSchedule"), "all devices");
+    assert!(!places(json!({"driver": DRIVER, "pool": "a", "device": "e"}), "NoExecute"));
+    assert!(places(json!({}), "None"), "one that informs only");
+    assert!(places(Value::Null, "NoSchedule"), "none at all");
+    for other in [json!({"driver": "x"}), json!({"pool": "b"}), json!({"device": "f"})] {
+        assert!(places(other, "NoSchedule"));
+    }
+    assert!(!places(json!({"device": "d"}), "NoSchedule"));
+    let rule = rules.get("", "r").unwrap();
+    rules.remove(&ObjectKey::new("", "r"));
+    assert_eq!(world.message(&pod("p", &["c"]), &snapshot), "a");
+    let wakes = |change: Change<DeviceTaintRule>| {
+        let event = ClusterEvent::other(&change);
+        world.plugin.events().iter().any(|interest| interest.matches(&event))
+            && world.plugin.hint(&pod("p", &["c"]), &event) == Hint::Queue
+    };
+    assert!(wakes(Change::Deleted(rule.clone())));
+    assert!(wakes(Change::Updated { old: rule.clone(), new: rule.clone() }));
+    assert!(!wakes(Change::Added(rule)), "it only keeps devices from pods");
 }
 
 #[test]

@@ -273,9 +273,9 @@ impl Ask {
     }
 
     /// Whether every taint that keeps a device from being allocated is tolerated.
-    pub(super) fn tolerates(&self, taints: &[DeviceTaint]) -> bool {
-        let keeps = |taint: &&DeviceTaint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-        taints.iter().filter(keeps).all(|taint| self.tolerations.iter().any(|it| tolerates(it, taint)))
+    pub(super) fn tolerates<'a>(&self, taints: impl Iterator<Item = &'a DeviceTaint>) -> bool {
+        let mut keeps = taints.filter(|taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute"));
+        keeps.all(|taint| self.tolerations.iter().any(|it| tolerates(it, taint)))
     }
 }
 

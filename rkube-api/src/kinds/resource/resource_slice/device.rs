@@ -14,12 +14,12 @@ use super::{listed, named_node, only_true};
 use crate::{
     kinds::shared::{
         checks,
-        devices::{EFFECTS, TAINTS, binding_conditions, qualified, too_many},
+        devices::{TAINTS, binding_conditions, qualified, taint as validate_taint, too_many},
         items,
         pod::node_selector,
-        semantic, text,
+        semantic,
     },
-    meta::{ErrorList, FieldError, FieldPath, Quantity, names},
+    meta::{ErrorList, FieldError, FieldPath, Quantity},
 };
 
 const ATTRIBUTES_AND_CAPACITIES: usize = 32;
@@ -320,11 +320,7 @@ fn taints(list: &[DeviceTaint], path: &FieldPath<'_>, errors: &mut ErrorList) {
         return;
     }
     for (at, taint) in list.iter().enumerate() {
-        let path = path.index(at);
-        checks::qualified(&taint.key, &path.child("key"), errors);
-        let value = text(&taint.value);
-        errors.push_messages(&path.child("value"), value, names::label_value(value));
-        checks::one_of(&taint.effect, &EFFECTS, &path.child("effect"), errors);
+        validate_taint(taint, None, &path.index(at), errors);
     }
 }
 

@@ -8,8 +8,8 @@ use k8s_openapi::api::resource::v1::{
 };
 
 use super::{
-    CONFIGS, IMMUTABLE, REQUESTS, Stored, binding_conditions, claim::Names, configuration, driver, pool, raw,
-    tolerations, too_many,
+    CONFIGS, IMMUTABLE, REQUESTS, Stored, binding_conditions, claim::Names, conditions, configuration,
+    driver, pool, raw, tolerations, too_many,
 };
 use crate::{
     kinds::shared::{checks, items, pod::node_selector, seen::Seen, semantic, text},
@@ -17,7 +17,6 @@ use crate::{
 };
 
 const RESERVED: usize = 256;
-const CONDITIONS: usize = 8;
 const ADDRESSES: usize = 16;
 const INTERFACE_BYTES: usize = 256;
 const HARDWARE_BYTES: usize = 128;
@@ -110,19 +109,7 @@ fn device_status(device: &AllocatedDeviceStatus, path: &FieldPath<'_>, errors: &
     driver(&device.driver, &path.child("driver"), errors);
     pool(&device.pool, &path.child("pool"), errors);
     checks::label(&device.device, &path.child("device"), errors);
-    let (conditions, conditions_path) = (items(&device.conditions), path.child("conditions"));
-    if !too_many(conditions.len(), CONDITIONS, &conditions_path, errors) {
-        for (at, condition) in conditions.iter().enumerate() {
-            let path = conditions_path.index(at);
-            if conditions[..at].iter().any(|other| other.type_ == condition.type_) {
-                errors.push(FieldError::duplicate(&path.child("type"), &condition.type_));
-            }
-            checks::qualified(&condition.type_, &path.child("type"), errors);
-            let known = ["False", "True", "Unknown"];
-            checks::supported(&condition.status, &known, &path.child("status"), errors);
-            checks::required(&condition.reason, &path.child("reason"), errors);
-        }
-    }
+    conditions(items(&device.conditions), &path.child("conditions"), errors);
     if let Some(data) = device.data.as_ref().filter(|data| !data.0.is_null()) {
         raw(data, Stored(false), &path.child("data"), errors);
     }

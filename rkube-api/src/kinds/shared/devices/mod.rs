@@ -4,8 +4,8 @@ pub(crate) mod allocation;
 pub(crate) mod claim;
 
 use k8s_openapi::{
-    api::resource::v1::{DeviceSelector, DeviceToleration, OpaqueDeviceConfiguration},
-    apimachinery::pkg::runtime::RawExtension,
+    api::resource::v1::{DeviceSelector, DeviceTaint, DeviceToleration, OpaqueDeviceConfiguration},
+    apimachinery::pkg::{apis::meta::v1::Condition, runtime::RawExtension},
 };
 use serde_json::Value;
 
@@ -21,6 +21,8 @@ pub(crate) const REQUESTS: usize = 32;
 pub(crate) const CONFIGS: usize = 32;
 /// Taints of a device.
 pub(crate) const TAINTS: usize = 16;
+/// Conditions of an allocated device, and of a rule.
+const CONDITIONS: usize = 8;
 const SELECTORS: usize = 32;
 const EXPRESSION_BYTES: usize = 10 * 1024;
 const RAW_BYTES: usize = 10 * 1024;
@@ -163,6 +165,38 @@ pub(crate) fn raw(data: &RawExtension, stored: Stored, path: &FieldPath<'_>, err
         }
         Value::Object(_) => {}
         _ => errors.push(FieldError::invalid(path, "<value omitted>", "must be a valid JSON object")),
+    }
+}
+
+/// A taint of a device; an effect that it had before was fine when it came.
+pub(crate) fn taint(
+    taint: &DeviceTaint,
+    old: Option<&DeviceTaint>,
+    path: &FieldPath<'_>,
+    errors: &mut ErrorList,
+) {
+    checks::qualified(&taint.key, &path.child("key"), errors);
+    let value = text(&taint.value);
+    errors.push_messages(&path.child("value"), value, names::label_value(value));
+    if old.is_none_or(|old| old.effect != taint.effect) {
+        checks::one_of(&taint.effect, &EFFECTS, &path.child("effect"), errors);
+    }
+}
+
+/// Conditions, each type once.
+pub(crate) fn conditions(list: &[Condition], path: &FieldPath<'_>, errors: &mut ErrorList) {
+    if too_many(list.len(), CONDITIONS, path, errors) {
+        return;
+    }
+    for (at, condition) in list.iter().enumerate() {
+        let path = path.index(at);
+        if list[..at].iter().any(|other| other.type_ == condition.type_) {
+            errors.push(FieldError::duplicate(&path.child("type"), &condition.type_));
+        }
+        checks::qualified(&condition.type_, &path.child("type"), errors);
+        let known = ["False", "True", "Unknown"];
+        checks::supported(&condition.status, &known, &path.child("status"), errors);
+        checks::required(&condition.reason, &path.child("reason"), errors);
     }
 }
 

@@ -7,8 +7,8 @@ use k8s_openapi::api::{
     core::v1::{Node, NodeSelector},
     resource::v1::{
         AllocationResult, CounterSet, Device, DeviceAllocationResult, DeviceClass,
-        DeviceRequestAllocationResult, DeviceSelector as ApiSelector, DeviceTaint, DeviceToleration,
-        ResourceClaim, ResourceSlice,
+        DeviceRequestAllocationResult, DeviceSelector as ApiSelector, DeviceTaint, DeviceTaintRule,
+        DeviceToleration, ResourceClaim, ResourceSlice,
     },
 };
 use rkube_api::{
@@ -28,6 +28,8 @@ pub struct Offers {
     pub classes: Vec<DeviceClass>,
     /// All other claims.
     pub claims: Vec<ResourceClaim>,
+    /// The rules that taint devices.
+    pub rules: Vec<DeviceTaintRule>,
 }
 
 /// A device that a node can have, and where it comes from.
@@ -174,6 +176,17 @@ impl Offers {
         class.is_some() && of_class.iter().chain(ask.selectors).all(selects)
     }
 
+    fn taints<'a>(&'a self, it: Reached<'a>) -> impl Iterator<Item = &'a DeviceTaint> {
+        let hits = move |rule: &&DeviceTaintRule| {
+            let Some(selector) = &rule.spec.device_selector else { return false };
+            let (driver, pool, device) = it.id();
+            let asked = [(&selector.driver, driver), (&selector.pool, pool), (&selector.device, device)];
+            asked.into_iter().all(|(asked, is)| asked.is_none() || asked.as_deref() == Some(is))
+        };
+        let of_rules = self.rules.iter().filter(hits).map(|rule| &rule.spec.taint);
+        it.device.taints.iter().flatten().chain(of_rules)
+    }
+
     /// The devices that others have.
     fn taken(&self) -> BTreeSet<Id<'_>> {
         let results = self.claims.iter().filter_map(|claim| claim.status.as_ref()?.allocation.as_ref());
@@ -287,8 +300,7 @@ impl Offers {
             reached.iter().copied().find(|reached| reached.id() == (&*it.driver, &*it.pool, &*it.device))
         };
         let fits = |it: Reached<'_>| {
-            let taints = it.device.taints.as_deref().unwrap_or_default();
-            self.selects(ask, it) && taints.iter().all(|taint| is_harmless(taint, ask.tolerations))
+            self.selects(ask, it) && self.taints(it).all(|taint| is_harmless(taint, ask.tolerations))
         };
         let all = reached.iter().filter(|it| self.selects(ask, **it)).count();
         let mine = mine(ask);

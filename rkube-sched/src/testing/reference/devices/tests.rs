@@ -167,6 +167,27 @@ fn theirs(pool: &str, device: usize, admin: bool) -> ResourceClaim {
     )
 }
 
+/// A rule that taints all, or what some choices select.
+fn rule([driver, pool, device, effect]: [u8; 4]) -> DeviceTaintRule {
+    let mut selector = json!({});
+    let choices = [
+        ("driver", pick(&[None, Some(DRIVER), Some("other")], driver)),
+        ("pool", pick(&[None, Some("p"), Some("q")], pool)),
+        ("device", pick(&[None, Some("d0"), Some("d1")], device)),
+    ];
+    for (field, name) in choices {
+        if let Some(name) = name {
+            selector[field] = json!(name);
+        }
+    }
+    let effect = pick(&["NoSchedule", "NoExecute", "None"], effect);
+    let mut spec = json!({"taint": {"key": "k", "value": "v", "effect": effect}});
+    if effect != "None" || driver % 2 == 0 {
+        spec["deviceSelector"] = selector;
+    }
+    read(json!({"metadata": {"name": "r"}, "spec": spec}))
+}
+
 fn classes() -> Vec<DeviceClass> {
     let expression = format!("device.attributes['{DRIVER}'].?model.orValue('') == 'a'");
     vec![
@@ -197,17 +218,19 @@ proptest! {
     fn devices_are_found_if_and_only_if_there_are_some(
         first in a_pool(4), second in a_pool(2), one in a_claim(2), other in prop::option::of(a_claim(1)),
         taken in prop::collection::vec((any::<bool>(), 0usize..4, prop::bool::weighted(0.2)), 0..2),
+        rules in prop::collection::vec(any::<[u8; 4]>(), 0..2),
     ) {
         let devices = |choices: Vec<Choices>| choices.into_iter().enumerate().map(|(at, it)| device(at, it)).collect();
         let mut slices = pool("p", first.0, first.1, devices(first.2));
         slices.extend(pool("q", second.0, second.1, devices(second.2)));
         let claims = taken.into_iter().map(|(p, device, admin)| theirs(if p { "p" } else { "q" }, device, admin));
-        let offers = Offers { slices, classes: classes(), claims: claims.collect() };
+        let offers = Offers { slices, classes: classes(), claims: claims.collect(), rules: rules.into_iter().map(rule).collect() };
         let wanted: Vec<ResourceClaim> = [Some(one), other].into_iter().flatten().enumerate()
             .map(|(at, (requests, constraint))| claim(&format!("c{at}"), &requests, constraint)).collect();
         let node: Node = read(json!({"metadata": {"name": "n", "labels": {"zone": "a"}}}));
 
-        let inventory = Inventory::new(offers.slices.iter().cloned().map(Arc::new).collect());
+        let rules: Vec<_> = offers.rules.iter().cloned().map(Arc::new).collect();
+        let inventory = Inventory::new(offers.slices.iter().cloned().map(Arc::new).collect()).tainted_by(&rules);
         let taken = inventory.taken_by(offers.claims.iter());
         let class = |name: &str| {
             let class = offers.classes.iter().find(|class| class.metadata.name.as_deref() == Some(name));

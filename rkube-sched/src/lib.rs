@@ -36,6 +36,7 @@ mod configuration;
 pub mod driver;
 pub mod engine;
 pub mod framework;
+mod lost;
 pub mod matching;
 pub mod plugins;
 pub mod queue;

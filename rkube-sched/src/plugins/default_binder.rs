@@ -4,29 +4,21 @@
 //! known the pod keeps its place on the node, because another one put there in its stead would be one too many
 //! (kube-scheduler takes the risk, and the node's agent sends one of the two away).
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use k8s_openapi::{
     api::core::v1::{Binding, ObjectReference, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use rkube_api::{
-    client::{Api, Client, PostParams},
-    error::ApiError,
-};
-use tokio::time::sleep;
+use rkube_api::client::{Api, Client, PostParams};
 
 use crate::{
     framework::{Args, Bind, ConfigError, CycleState, Handle, Interest, Plugin, PointSet, Points, Status},
+    lost::{newest, says_nothing},
     snapshot::{PodInfo, node_of},
 };
 
 /// The plugin's name.
 pub const NAME: &str = "DefaultBinder";
-
-/// First and longest pause between questions about what became of a binding.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// Binds pods. See the module's documentation.
 #[derive(Debug)]
@@ -83,27 +75,10 @@ impl Bind for DefaultBinder {
     }
 }
 
-/// Whether a request that failed so may have been carried out.
-fn says_nothing(error: &ApiError) -> bool {
-    error.code() >= 500
-}
-
-/// Whether the pod is on the node, as soon as the server can say. Only one that does not let us look is taken at
-/// its first word.
+/// Whether the pod is on the node, as far as the server lets us know.
 async fn is_bound(pods: &Api<Pod>, pod: &PodInfo, node: &str) -> bool {
-    let mut pause = PAUSE.0;
-    loop {
-        match pods.get_opt(&pod.key.name).await {
-            Ok(found) => {
-                let same = |found: &Pod| found.metadata.uid == pod.pod.metadata.uid;
-                return found.is_some_and(|found| same(&found) && node_of(&found) == Some(node));
-            }
-            Err(ApiError::Unauthorized | ApiError::Forbidden { .. }) => return false,
-            Err(_) => {}
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(PAUSE.1);
-    }
+    let found = newest(pods, &pod.key.name).await.ok().flatten();
+    found.is_some_and(|found| found.metadata.uid == pod.pod.metadata.uid && node_of(&found) == Some(node))
 }
 
 #[cfg(test)]
@@ -113,6 +88,7 @@ mod tests {
     use parking_lot::Mutex;
     use rkube_api::{
         context::Context,
+        error::ApiError,
         object::Object,
         request::{ApiRequest, ApiResponse, Credentials, Transport, Verb},
     };

@@ -231,7 +231,7 @@ fn what_must_hold_holds_for_many_seeds() {
     let hours = time.as_secs() / 3600;
     eprintln!("{} seeds, {hours} virtual hours, {bindings} bindings", seeds.count());
     assert!(failures.is_empty(), "seeds {failures:?} failed");
-    assert!(bindings > 0 && hours > 0, "nothing was tried");
+    assert!(bindings > 0, "nothing was tried");
 }
 
 #[test]

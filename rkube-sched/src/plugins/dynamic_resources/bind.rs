@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     framework::{CycleState, PreBind, Status},
+    lost::{newest, says_nothing},
     snapshot::{PodInfo, node_of},
 };
 
@@ -42,13 +43,22 @@ enum BindError {
 }
 
 impl BindError {
-    fn is_conflict(&self) -> bool {
+    fn of_write(&self) -> Option<&ApiError> {
         match self {
             Self::Finalizer(_, error) | Self::Allocation(_, error) | Self::Reservation(_, error) => {
-                matches!(error, ApiError::Conflict { .. })
+                Some(error)
             }
-            _ => false,
+            _ => None,
         }
+    }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self.of_write(), Some(ApiError::Conflict { .. }))
+    }
+
+    /// Whether it may have been written all the same.
+    fn says_nothing(&self) -> bool {
+        self.of_write().is_some_and(says_nothing)
     }
 }
 
@@ -81,7 +91,8 @@ fn api(client: &Client, claim: &ResourceClaim) -> Api<ResourceClaim> {
     Api::namespaced(client.clone(), claim.metadata.namespace.as_deref().unwrap_or_default())
 }
 
-/// Writes devices, if they were decided now, and the pod to a claim.
+/// Writes devices, if they were decided now, and the pod to a claim. If an answer is lost it is found out whether
+/// that was done: until then nobody else must get the devices.
 async fn write(
     client: &Client,
     mut claim: Arc<ResourceClaim>,
@@ -94,6 +105,13 @@ async fn write(
             Err(error) if error.is_conflict() && tried < TRIES => {
                 let read = claims.get(&key.name).await;
                 claim = read.map_err(|error| BindError::Read(key.clone(), error))?;
+            }
+            Err(error) if error.says_nothing() => {
+                let now = newest(&claims, &key.name).await.ok().flatten();
+                let mine = |now: &Arc<ResourceClaim>| {
+                    is_reserved_for(now, pod) && now.metadata.uid == claim.metadata.uid
+                };
+                return now.filter(mine).ok_or(error);
             }
             other => return other,
         }

@@ -186,6 +186,7 @@ impl Devices {
             slices: self.slices.clone(),
             classes: self.classes.clone(),
             claims: self.claims.iter().filter(other).cloned().collect(),
+            ..Default::default()
         };
         fixed.iter().all(|claim| is_usable(claim, node)) && offers.can_allocate(node, &open)
     }

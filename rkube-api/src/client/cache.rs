@@ -1,7 +1,7 @@
 //! What an informer knows: objects by key, and by the values of indexes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -9,6 +9,9 @@ use parking_lot::RwLock;
 
 use super::{ObjectKey, informer::contained};
 use crate::object::Kind;
+
+/// How many changes are remembered, where any are.
+const MOST_CHANGES: usize = 4096;
 
 type IndexFn<K> = Box<dyn Fn(&K) -> Vec<String> + Send + Sync>;
 
@@ -23,6 +26,8 @@ struct State<K> {
     count: usize,
     indexes: Vec<Index<K>>,
     version: u64,
+    /// What the last versions changed, the newest last, if that is remembered.
+    changes: Option<VecDeque<ObjectKey>>,
 }
 
 /// Objects of a kind, most often those of an informer, which alone changes them then; clones share them.
@@ -69,6 +74,15 @@ impl<K> State<K> {
     fn get(&self, namespace: &str, name: &str) -> Option<&Arc<K>> {
         self.objects.get(namespace)?.get(name)
     }
+
+    fn note_change(&mut self, key: &ObjectKey) {
+        self.version += 1;
+        let Some(changes) = &mut self.changes else { return };
+        if changes.len() == MOST_CHANGES {
+            changes.pop_front();
+        }
+        changes.push_back(key.clone());
+    }
 }
 
 impl<K: Kind> Default for Cache<K> {
@@ -78,6 +92,7 @@ impl<K: Kind> Default for Cache<K> {
             count: 0,
             indexes: Vec::new(),
             version: 0,
+            changes: None,
         })))
     }
 }
@@ -112,6 +127,36 @@ impl<K: Kind> Cache<K> {
     /// at the same one.
     pub fn version(&self) -> u64 {
         self.0.read().version
+    }
+
+    /// Remembers from now on, for a while, which objects change: see [`Cache::changes_since`].
+    pub fn remember_changes(&self) {
+        self.0.write().changes.get_or_insert_default();
+    }
+
+    /// The version, and the keys of the objects that came, went or changed after an earlier one, oldest first, each
+    /// as often as it did. `None` instead of the keys: that is too long ago, or changes are not
+    /// [remembered](Cache::remember_changes).
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use k8s_openapi::api::core::v1::Service;
+    /// # use rkube_api::client::{Cache, ObjectKey};
+    /// let cache = Cache::<Service>::default();
+    /// cache.remember_changes();
+    /// cache.insert(Arc::new(Service::default()));
+    /// assert_eq!(cache.changes_since(0), (1, Some(vec![ObjectKey::new("", "")])));
+    /// assert_eq!(cache.changes_since(1), (1, Some(vec![])));
+    /// ```
+    pub fn changes_since(&self, version: u64) -> (u64, Option<Vec<ObjectKey>>) {
+        let state = self.0.read();
+        let kept = state.changes.as_ref();
+        let changes = kept.and_then(|changes| {
+            let count = usize::try_from(state.version.checked_sub(version)?).ok()?;
+            let from = changes.len().checked_sub(count)?;
+            Some(changes.range(from..).cloned().collect())
+        });
+        (state.version, changes)
     }
 
     /// Whether there are none.
@@ -159,7 +204,7 @@ impl<K: Kind> Cache<K> {
         let old =
             state.objects.entry(key.namespace.clone()).or_default().insert(key.name.clone(), object.clone());
         state.count += usize::from(old.is_none());
-        state.version += 1;
+        state.note_change(&key);
         for index in &mut state.indexes {
             if let Some(old) = &old {
                 index.remove(&key, old);
@@ -178,7 +223,7 @@ impl<K: Kind> Cache<K> {
             state.objects.remove(&key.namespace);
         }
         state.count -= 1;
-        state.version += 1;
+        state.note_change(key);
         for index in &mut state.indexes {
             index.remove(key, &old);
         }
@@ -223,17 +268,21 @@ mod tests {
         fn indexes_agree_with_a_scan(steps in prop::collection::vec((0..3u8, 0..5u8, 0..4u8, any::<bool>()), 0..60)) {
             let cache = Cache::<Pod>::default();
             cache.add_index("early", label);
+            cache.remember_changes();
             let mut model = BTreeMap::new();
             for (namespace, name, value, insert) in steps {
                 let object = pod(namespace, name, value);
                 let key = ObjectKey::of(&*object);
                 let (version, changes) = (cache.version(), insert || model.contains_key(&key));
+                let changed = changes.then(|| key.clone());
                 if insert {
                     prop_assert_eq!(cache.insert(object.clone()), model.insert(key, object));
                 } else {
                     prop_assert_eq!(cache.remove(&key), model.remove(&key));
                 }
                 prop_assert_eq!(cache.version() > version, changes);
+                let keys = Some(changed.into_iter().collect());
+                prop_assert_eq!(cache.changes_since(version), (cache.version(), keys));
             }
             cache.add_index("late", label);
             prop_assert_eq!(cache.list(), model.values().cloned().collect::<Vec<_>>());
@@ -246,5 +295,22 @@ mod tests {
                 prop_assert_eq!(&cache.by_index("late", &value), &scan);
             }
         }
+    }
+
+    #[test]
+    fn changes_are_remembered_for_a_while() {
+        let cache = Cache::<Pod>::default();
+        assert_eq!(cache.changes_since(0), (0, None));
+        cache.insert(pod(0, 0, 0));
+        cache.remember_changes();
+        assert_eq!(cache.changes_since(0), (1, None), "that was before");
+        for _ in 0..MOST_CHANGES {
+            cache.insert(pod(0, 1, 0));
+        }
+        let last = 1 + MOST_CHANGES as u64;
+        assert_eq!(cache.changes_since(1).1.map(|keys| keys.len()), Some(MOST_CHANGES));
+        cache.insert(pod(0, 1, 0));
+        assert_eq!(cache.changes_since(1), (last + 1, None));
+        assert_eq!(cache.changes_since(last).1.map(|keys| keys.len()), Some(1));
     }
 }

@@ -81,6 +81,14 @@ pub trait Plugin: Send + Sync + 'static {
         None
     }
 
+    /// A few nodes, outside of which this plugin's Filter refuses each, of a plugin that looks at the [whole
+    /// cluster](Locality::Cluster); asked after PreFilter. The engine then asks about those only, which changes
+    /// nothing of what it decides, nor of what it says of the others if none of them fits. `None`, by default: they
+    /// are not few.
+    fn confines(&self, _state: &CycleState, _pod: &PodInfo, _snapshot: &Snapshot) -> Option<Vec<NodeId>> {
+        None
+    }
+
     /// Whether what PreFilter and PreScore prepared at two times says the same of every node that has not
     /// changed between: asked of a plugin that reads the objects of [all nodes](Locality::Nodes) when some of
     /// them have changed. If not, the pod's class begins anew.

@@ -1,25 +1,31 @@
 //! Keeps pods off nodes whose CSI drivers would have to attach more volumes than they can.
 
 mod in_tree;
+mod ledger;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment},
 };
+use parking_lot::Mutex;
 use rkube_api::{
     client::Cache,
     helpers::volumes::{claim_class, is_made_for, volume_name},
 };
 
+use self::ledger::{Answers, Demand, Ledger, Reading, Said};
 use crate::{
     claims::{CLAIMS, claims_of, is_of_pod, not_found},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
     },
-    snapshot::{NodeView, PodInfo, PodVolumes, Snapshot},
+    snapshot::{Facet, NodeView, PodInfo, PodVolumes, Snapshot},
 };
 
 /// The plugin's name.
@@ -40,25 +46,16 @@ pub struct NodeVolumeLimits {
     nodes: Cache<CSINode>,
     drivers: Cache<CSIDriver>,
     attachments: Cache<VolumeAttachment>,
+    ledger: Arc<Mutex<Ledger>>,
 }
 
 /// Makes the plugin; it has no arguments.
 pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
-    let listers = &handle.listers;
-    let plugin = NodeVolumeLimits {
-        claims: listers.get(),
-        volumes: listers.get(),
-        classes: listers.get(),
-        nodes: listers.get(),
-        drivers: listers.get(),
-        attachments: listers.get(),
-    };
-    plugin.attachments.add_index(BY_NODE, |attachment| vec![attachment.spec.node_name.clone()]);
-    Ok(Points::of(plugin).pre_filter().filter().done())
+    Ok(Points::of(NodeVolumeLimits::new(handle)).pre_filter().filter().done())
 }
 
 /// A volume by its driver and what the driver calls it; one that is not made yet by its claim.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Attachable {
     driver: String,
     handle: String,
@@ -80,6 +77,18 @@ struct Wanted {
     /// The drivers without which a node is none for the pod.
     needed: BTreeSet<String>,
     refusal: Option<Status>,
+    /// The same by number, if PreFilter has counted what is attached where.
+    counted: Option<Counted>,
+}
+
+/// How many volumes are wanted.
+#[derive(Clone, Debug)]
+struct Counted {
+    demand: Arc<Demand>,
+    /// Whether none of them is attached to a node that has a limit.
+    new: bool,
+    /// Under which the answers to the demand are known.
+    version: [u64; 2],
 }
 
 fn of_volume(volume: &PersistentVolume) -> Option<Attachable> {
@@ -89,6 +98,45 @@ fn of_volume(volume: &PersistentVolume) -> Option<Attachable> {
 }
 
 impl NodeVolumeLimits {
+    fn new(handle: &Handle) -> Self {
+        let listers = &handle.listers;
+        let plugin = Self {
+            claims: listers.get(),
+            volumes: listers.get(),
+            classes: listers.get(),
+            nodes: listers.get(),
+            drivers: listers.get(),
+            attachments: listers.get(),
+            ledger: Arc::default(),
+        };
+        plugin.attachments.add_index(BY_NODE, |attachment| vec![attachment.spec.node_name.clone()]);
+        plugin.claims.remember_changes();
+        plugin.volumes.remember_changes();
+        plugin.nodes.remember_changes();
+        plugin.attachments.remember_changes();
+        plugin
+    }
+
+    /// Counts what is wanted, and what is attached where.
+    fn counted(&self, wanted: &Wanted, snapshot: &Snapshot) -> Counted {
+        let demand = Arc::new(Demand::of(wanted));
+        let mut ledger = self.ledger.lock();
+        ledger.catch_up(snapshot, self);
+        Counted { new: ledger.has_none_of(wanted), version: ledger.version_of(&demand), demand }
+    }
+
+    /// What follows from the numbers alone, if anything does.
+    fn by_number(&self, counted: &Counted, node: NodeView<'_>) -> Option<Status> {
+        if node.overlay().is_some() {
+            return None;
+        }
+        match self.ledger.lock().says(node.snapshot(), node.id(), &counted.demand)? {
+            Said::Fits => Some(Status::success()),
+            Said::Exceeds => counted.new.then(|| Status::unschedulable(REFUSED)),
+            Said::Lacks(_) => None,
+        }
+    }
+
     fn wanted(&self, pod: &PodInfo) -> Wanted {
         let mut wanted = Wanted::default();
         for claim in claims_of(pod) {
@@ -137,28 +185,26 @@ impl NodeVolumeLimits {
         Some(Attachable { driver: driver.into(), handle, taken_over })
     }
 
-    /// The volumes of a pod that is on a node, but for the disks that it names itself.
-    fn of_placed<'a>(
-        &'a self,
-        namespace: &'a str,
-        volumes: &'a PodVolumes,
-    ) -> impl Iterator<Item = Attachable> + 'a {
-        let claims = volumes.claims.iter().filter_map(|claim| self.claims.get(namespace, &claim.name));
-        claims.filter_map(|claim| self.attachable(&claim))
-    }
-
-    /// The volumes that are attached to a node, or will be for its pods.
-    fn attached(&self, node: NodeView<'_>) -> BTreeSet<Attachable> {
+    /// The volumes that are attached to a node, or will be for its pods; tells what it has read for that.
+    fn attached(&self, node: NodeView<'_>, reads: &mut dyn FnMut(Reading<'_>)) -> BTreeSet<Attachable> {
         let mut attached = BTreeSet::new();
         for pod in node.pods() {
             let volumes = pod.volumes.as_deref();
             attached.extend(disks_of(volumes));
-            attached.extend(volumes.into_iter().flat_map(|volumes| self.of_placed(&pod.namespace, volumes)));
+            for claim in volumes.iter().flat_map(|volumes| &volumes.claims) {
+                reads(Reading::Claim(&pod.namespace, &claim.name));
+                let Some(claim) = self.claims.get(&pod.namespace, &claim.name) else { continue };
+                if !volume_name(&claim).is_empty() {
+                    reads(Reading::Volume(volume_name(&claim)));
+                }
+                attached.extend(self.attachable(&claim));
+            }
         }
         for attachment in self.attachments.by_index(BY_NODE, node.name()) {
-            let volume = attachment.spec.source.persistent_volume_name.as_deref();
-            let volume = volume.and_then(|name| self.volumes.get("", name));
-            attached.extend(volume.and_then(|volume| of_volume(&volume)));
+            reads(Reading::Attachment(attachment.metadata.name.as_deref().unwrap_or_default()));
+            let Some(volume) = &attachment.spec.source.persistent_volume_name else { continue };
+            reads(Reading::Volume(volume));
+            attached.extend(self.volumes.get("", volume).and_then(|volume| of_volume(&volume)));
         }
         attached
     }
@@ -226,16 +272,30 @@ impl Plugin for NodeVolumeLimits {
     fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
         if pod.volumes.is_none() { Locality::Node } else { Locality::Cluster }
     }
+
+    /// Nodes with room are alike, and nodes without it, if the pod's volumes are attached to none of them.
+    fn facets(&self, state: &mut CycleState, _: &PodInfo, snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        // A pod that is refused for itself is refused everywhere.
+        let wanted = state.read::<Wanted>().filter(|wanted| wanted.refusal.is_none());
+        let Some(wanted) = wanted else { return Some(Vec::new()) };
+        let counted = wanted.counted.as_ref().filter(|counted| counted.new)?;
+        let (ledger, demand) = (self.ledger.clone(), counted.demand.clone());
+        let answers = Answers { ledger, demand, snapshot: snapshot.lineage().mark() };
+        Some(vec![Facet::marked(Arc::new(answers), counted.version)])
+    }
 }
 
 impl PreFilter for NodeVolumeLimits {
-    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, _: &Snapshot) -> PreFiltered {
+    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, snapshot: &Snapshot) -> PreFiltered {
         if pod.volumes.is_none() {
             return Status::skip().into();
         }
-        let wanted = self.wanted(pod);
-        if wanted.refusal.is_none() && wanted.volumes.is_empty() {
-            return Status::skip().into();
+        let mut wanted = self.wanted(pod);
+        if wanted.refusal.is_none() {
+            if wanted.volumes.is_empty() {
+                return Status::skip().into();
+            }
+            wanted.counted = Some(self.counted(&wanted, snapshot));
         }
         state.write(wanted);
         PreFiltered::default()
@@ -250,6 +310,9 @@ impl Filter for NodeVolumeLimits {
         let Some(wanted) = state.read_or(|| Some(self.wanted(pod))) else { return Status::success() };
         if let Some(refusal) = &wanted.refusal {
             return refusal.clone();
+        }
+        if let Some(said) = wanted.counted.as_ref().and_then(|counted| self.by_number(counted, node)) {
+            return said;
         }
         let known = self.nodes.get("", node.name());
         let has = |driver: &str| {
@@ -267,7 +330,7 @@ impl Filter for NodeVolumeLimits {
             Some(least) if self.at_most(node) + mine.len() <= least => return Status::success(),
             Some(_) => {}
         }
-        let mut all = self.attached(node);
+        let mut all = self.attached(node, &mut |_| {});
         all.retain(|volume| volume.counts_on(known));
         let more: Vec<&Attachable> = mine.into_iter().filter(|volume| !all.contains(volume)).collect();
         let drivers: BTreeSet<String> = more.iter().map(|volume| volume.driver.clone()).collect();
@@ -291,17 +354,7 @@ mod tests {
     use crate::testing;
 
     fn plugin() -> NodeVolumeLimits {
-        let handle = Handle::default();
-        let listers = &handle.listers;
-        make(&Args::default(), &handle).unwrap();
-        let plugin = NodeVolumeLimits {
-            claims: listers.get(),
-            volumes: listers.get(),
-            classes: listers.get(),
-            nodes: listers.get(),
-            drivers: listers.get(),
-            attachments: listers.get(),
-        };
+        let plugin = NodeVolumeLimits::new(&Handle::default());
         for (claim, volume) in [("c1", "v1"), ("c2", "v2"), ("c3", "v3"), ("none", "")] {
             let meta = json!({"name": claim, "namespace": "default"});
             let spec = json!({"volumeName": volume, "storageClassName": "s"});

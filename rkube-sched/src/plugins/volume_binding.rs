@@ -43,7 +43,7 @@ use crate::{
         Normalization, Plugin, PointSet, Points, PreBind, PreFilter, PreFiltered, PreScore, Reserve,
         Resource, Score, Status, Subject,
     },
-    snapshot::{NodeSet, NodeView, PodClaim, PodInfo, Snapshot},
+    snapshot::{Facet, NodeId, NodeSet, NodeView, PodClaim, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -160,7 +160,7 @@ impl VolumeBinding {
         for claim in claims? {
             if is_fully_bound(&claim) {
                 let volume = self.volumes.get("", volume_name(&claim));
-                bound.push(Bound::new(volume.as_deref(), snapshot));
+                bound.push(Bound::new(volume, snapshot));
                 continue;
             }
             let class = self.classes.get("", claim_class(&claim));
@@ -271,6 +271,17 @@ impl Plugin for VolumeBinding {
 
     fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
         if claims_of(pod).is_empty() { Locality::Node } else { Locality::Cluster }
+    }
+
+    /// Nodes with the same labels are alike, of those by which volumes and storage are found.
+    fn facets(&self, state: &mut CycleState, _: &PodInfo, snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        let Some(plan) = state.read::<Plan>() else { return Some(Vec::new()) };
+        Some(plan.keys()?.into_iter().map(|key| Facet::by_label(snapshot, key)).collect())
+    }
+
+    /// A volume that is on one host leaves no choice.
+    fn confines(&self, state: &CycleState, _: &PodInfo, snapshot: &Snapshot) -> Option<Vec<NodeId>> {
+        state.read::<Plan>()?.few(snapshot)
     }
 }
 

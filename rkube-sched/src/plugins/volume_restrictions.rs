@@ -13,7 +13,7 @@ use crate::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFilterExtensions, PreFiltered, Resource, Status, Subject,
     },
-    snapshot::{NodeView, PlacedPod, PodInfo, PodVolumes, Snapshot},
+    snapshot::{Facet, NodeView, PlacedPod, PodInfo, PodVolumes, Snapshot},
 };
 
 /// The plugin's name.
@@ -92,6 +92,12 @@ impl Plugin for VolumeRestrictions {
 
     fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
         if pod.volumes.is_none() { Locality::Node } else { Locality::Cluster }
+    }
+
+    /// Only disks tell nodes apart: a claim that is taken is taken wherever the pod would go.
+    fn facets(&self, _: &mut CycleState, pod: &PodInfo, _: &Snapshot) -> Option<Vec<Facet>> {
+        let disks = pod.volumes.as_ref().is_some_and(|volumes| !volumes.disks.is_empty());
+        (!disks).then(Vec::new)
     }
 }
 

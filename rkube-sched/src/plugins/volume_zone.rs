@@ -18,7 +18,7 @@ use crate::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
     },
-    snapshot::{NodeView, PodInfo, Snapshot},
+    snapshot::{Facet, NodeView, PodInfo, Snapshot},
 };
 
 /// The plugin's name.
@@ -142,6 +142,12 @@ impl Plugin for VolumeZone {
 
     fn locality(&self, pod: &PodInfo, _: &Snapshot) -> Locality {
         if pod.volumes.is_none() { Locality::Node } else { Locality::Cluster }
+    }
+
+    /// Nodes of one zone and region are alike.
+    fn facets(&self, state: &mut CycleState, _: &PodInfo, snapshot: &Snapshot) -> Option<Vec<Facet>> {
+        let Some(_) = state.read::<Places>() else { return Some(Vec::new()) };
+        Some(LABELS.iter().map(|(key, _)| Facet::by_label(snapshot, key)).collect())
     }
 }
 

@@ -44,7 +44,7 @@ use self::tally::Tallies;
 pub use columns::{Column, Columns};
 pub(crate) use content::images;
 pub use facet::Facet;
-pub(crate) use facet::Origin;
+pub(crate) use facet::{Marks, Origin};
 pub use images::{Image, Images};
 pub use interner::Interner;
 pub use log::{Dirty, DirtyLog};

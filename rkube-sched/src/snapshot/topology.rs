@@ -53,6 +53,19 @@ impl Topology {
         self.members[part].0
     }
 
+    /// The part of a value, by its number, and how many nodes are there.
+    pub(crate) fn part_of(&self, value: u32) -> Option<(usize, usize)> {
+        let part = *self.parts.get(&value)? as usize;
+        Some((part, self.members[part].1 as usize))
+    }
+
+    /// The nodes of some parts, by number.
+    pub(crate) fn nodes_in(&self, parts: &[usize]) -> impl Iterator<Item = NodeId> {
+        let rows = self.of_row.iter().enumerate();
+        let there = rows.filter(|(_, part)| parts.contains(&(**part as usize)));
+        there.map(|(row, _)| NodeId(row as u32))
+    }
+
     fn set(&mut self, row: usize, value: Option<u32>) {
         let part = value.map_or(NOWHERE, |value| {
             let members = &mut self.members;

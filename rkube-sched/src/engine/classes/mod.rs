@@ -5,7 +5,8 @@
 //! the plugins about those nodes only, through the same methods that the plain engine calls for all
 //! nodes; so a decision costs about the same on a hundred nodes and on a hundred thousand. Plugins that
 //! are not local (see [`Locality`](crate::framework::Locality)) are asked for every pod: of one node of each
-//! group that they cannot tell apart, or else of all nodes that the class left over. Whatever a class cannot settle (no node fits, a plugin fails, room is held
+//! group that they cannot tell apart, of the few nodes to which one of them confines the pod, or else of all
+//! nodes that the class left over. Whatever a class cannot settle (no node fits, a plugin fails, room is held
 //! for the pod) is left to [`Engine::decide`](super::Engine::decide).
 
 mod bits;

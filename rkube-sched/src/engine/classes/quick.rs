@@ -75,7 +75,9 @@ impl Engine<'_> {
             }
             return Ok(self.unfit(class, pod, state, (&skipped, crowded), classes));
         }
+        let few = self.few(class, pod, &state, &skipped);
         if crowded.is_empty()
+            && few.is_none()
             && class.plan.asks_others()
             && let Some(decision) = self.among_groups(class, pod, &mut state, &skipped)?
         {
@@ -85,7 +87,7 @@ impl Engine<'_> {
         crowded.sort_unstable_by_key(|(id, _)| *id);
         let crowded: Vec<NodeId> = crowded.into_iter().map(|(id, _)| id).collect();
         class.set_feasible(&crowded, false).ok_or(Pass::Broken)?;
-        let decision = self.among_feasible(class, pod, &mut state, &skipped);
+        let decision = self.among_feasible(class, pod, &mut state, &skipped, few);
         class.set_feasible(&crowded, true).ok_or(Pass::Broken)?;
         Ok(Outcome { decision: decision?, state })
     }
@@ -161,12 +163,25 @@ impl Engine<'_> {
         Ok(crowded)
     }
 
+    /// The nodes outside of which one of the plugins that are not local refuses each, if they are few.
+    fn few(&self, class: &Class, pod: &PodInfo, state: &CycleState, skipped: &Names) -> Option<Vec<NodeId>> {
+        let speaks = |part: &&Part| part.filter.is_some() && !skipped.contains(&part.name());
+        let parts = class.plan.other_filters.iter().filter(speaks);
+        let fewest = parts.filter_map(|part| part.plugin.confines(state, pod, self.snapshot));
+        let mut few = fewest.min_by_key(Vec::len)?;
+        few.sort_unstable();
+        few.dedup();
+        Some(few)
+    }
+
+    /// The choice by asking about each feasible node, of those `few` if there are such.
     fn among_feasible(
         &self,
         class: &Class,
         pod: &PodInfo,
         state: &mut CycleState,
         skipped: &Names,
+        few: Option<Vec<NodeId>>,
     ) -> Result<Decision, Pass> {
         let speaks = |filter: &&Arc<dyn Filter>| !skipped.contains(&filter.name());
         let filters = class.plan.other_filters.iter().filter_map(|part| part.filter.as_ref());
@@ -174,7 +189,11 @@ impl Engine<'_> {
         if filters.is_empty() && class.plan.other_scores.is_empty() {
             return self.best_of(class);
         }
-        let mut nodes = Candidates::new(self.snapshot, class.ids());
+        let ids = match few {
+            Some(few) => few.into_iter().filter(|id| class.is_feasible(*id)).collect(),
+            None => class.ids(),
+        };
+        let mut nodes = Candidates::new(self.snapshot, ids);
         for filter in filters {
             nodes.plugin = filter.name();
             filter.filter_all(state, pod, &mut nodes);

@@ -64,7 +64,15 @@ pub(super) fn of_pod(disk: &Disk) -> Option<Attachable> {
 
 /// Whether the node's drivers have taken a plugin over.
 pub(super) fn is_taken_over(plugin: &str, node: &CSINode) -> bool {
-    let annotations = node.metadata.annotations.as_ref();
-    let migrated = annotations.and_then(|annotations| annotations.get(MIGRATED));
-    migrated.is_some_and(|all| all.split(',').any(|name| name == plugin))
+    taken_over(node).is_some_and(|all| lists(all, plugin))
+}
+
+/// All that the node's drivers have taken over, as a list.
+pub(super) fn taken_over(node: &CSINode) -> Option<&str> {
+    node.metadata.annotations.as_ref()?.get(MIGRATED).map(String::as_str)
+}
+
+/// Whether a plugin is on such a list.
+pub(super) fn lists(all: &str, plugin: &str) -> bool {
+    all.split(',').any(|name| name == plugin)
 }

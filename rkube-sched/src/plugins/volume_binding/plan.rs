@@ -1,7 +1,7 @@
 //! What a pod's claims ask of a node: worked out once a pod, then asked of many nodes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -17,7 +17,7 @@ use rkube_api::{
 
 use crate::{
     matching::CompiledTerms,
-    snapshot::{NodeView, Snapshot},
+    snapshot::{NodeId, NodeView, Snapshot},
 };
 
 pub(super) const NOT_REACHED: &str = "node(s) didn't match PersistentVolume's node affinity";
@@ -27,16 +27,70 @@ pub(super) const VOLUME_GONE: &str =
     "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
-/// Which nodes reach a volume; `None`: all.
-type Reach = Option<CompiledTerms>;
+/// Up to so many nodes are few.
+const FEW: usize = 64;
 
 fn terms(volume: &PersistentVolume) -> Option<&[NodeSelectorTerm]> {
     let required = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
     Some(&required.node_selector_terms)
 }
 
-fn reach(volume: &PersistentVolume, snapshot: &Snapshot) -> Reach {
-    terms(volume).map(|terms| CompiledTerms::new(terms, snapshot))
+/// A volume, and which nodes reach it.
+#[derive(Debug)]
+pub(super) struct Reach {
+    volume: Arc<PersistentVolume>,
+    /// `None`: all.
+    terms: Option<CompiledTerms>,
+}
+
+impl Reach {
+    fn new(volume: Arc<PersistentVolume>, snapshot: &Snapshot) -> Self {
+        let terms = terms(&volume).map(|terms| CompiledTerms::new(terms, snapshot));
+        Self { volume, terms }
+    }
+
+    fn matches(&self, node: NodeView<'_>) -> bool {
+        self.terms.as_ref().is_none_or(|terms| terms.matches(node))
+    }
+
+    fn is_for(&self, node: NodeView<'_>, chosen: &[&Arc<PersistentVolume>]) -> bool {
+        !chosen.iter().any(|other| Arc::ptr_eq(other, &self.volume)) && self.matches(node)
+    }
+
+    /// Adds the labels by which it tells nodes apart. `None`: it tells them apart by their names.
+    fn add_keys<'a>(&'a self, keys: &mut BTreeSet<&'a str>) -> Option<()> {
+        for term in terms(&self.volume).unwrap_or_default() {
+            if term.match_fields.as_ref().is_some_and(|fields| !fields.is_empty()) {
+                return None;
+            }
+            keys.extend(term.match_expressions.iter().flatten().map(|expression| &*expression.key));
+        }
+        Some(())
+    }
+
+    /// The nodes that may reach it, if the values that it wants of labels are those of few.
+    fn few(&self, snapshot: &Snapshot) -> Option<Vec<NodeId>> {
+        let mut few = Vec::new();
+        for term in terms(&self.volume)? {
+            let wanted = term.match_expressions.iter().flatten().filter(|it| it.operator == "In");
+            let found = wanted.map(|wanted| {
+                let topology = snapshot.topology(&wanted.key);
+                let values = wanted.values.iter().flatten();
+                let parts = values.filter_map(|value| snapshot.label_values().find(value));
+                let (parts, counts): (Vec<usize>, Vec<usize>) =
+                    parts.filter_map(|value| topology.part_of(value)).unzip();
+                (counts.iter().sum::<usize>(), topology, parts)
+            });
+            let (count, topology, parts) = found.min_by_key(|(count, ..)| *count)?;
+            if few.len() + count > FEW {
+                return None;
+            }
+            if count > 0 {
+                few.extend(topology.nodes_in(&parts));
+            }
+        }
+        Some(few)
+    }
 }
 
 /// The hosts without which a volume cannot be reached, if it names them.
@@ -60,22 +114,15 @@ pub(super) enum Bound {
 }
 
 impl Bound {
-    pub(super) fn new(volume: Option<&PersistentVolume>, snapshot: &Snapshot) -> Self {
-        volume.map_or(Self::Lost, |volume| Self::Reached(reach(volume, snapshot)))
+    pub(super) fn new(volume: Option<Arc<PersistentVolume>>, snapshot: &Snapshot) -> Self {
+        volume.map_or(Self::Lost, |volume| Self::Reached(Reach::new(volume, snapshot)))
     }
-}
 
-/// A volume that a claim could get.
-#[derive(Debug)]
-struct Candidate {
-    volume: Arc<PersistentVolume>,
-    reach: Reach,
-}
-
-impl Candidate {
-    fn is_for(&self, node: NodeView<'_>, chosen: &[&Arc<PersistentVolume>]) -> bool {
-        !chosen.iter().any(|other| Arc::ptr_eq(other, &self.volume))
-            && self.reach.as_ref().is_none_or(|reach| reach.matches(node))
+    fn reach(&self) -> Option<&Reach> {
+        match self {
+            Self::Lost => None,
+            Self::Reached(reach) => Some(reach),
+        }
     }
 }
 
@@ -83,8 +130,8 @@ impl Candidate {
 #[derive(Debug, Default)]
 pub(super) struct Found {
     /// The first that is kept for the claim: then it gets no other.
-    kept: Option<Candidate>,
-    free: Vec<Candidate>,
+    kept: Option<Reach>,
+    free: Vec<Reach>,
     /// Of the free ones: those that can be reached from a host only, by host, and the others.
     by_host: HashMap<String, Vec<usize>, FixedState>,
     anywhere: Vec<usize>,
@@ -100,8 +147,7 @@ impl Found {
         let mut sized: Vec<(Quantity, Arc<PersistentVolume>)> = Vec::new();
         for (fit, volume) in volumes {
             if fit == Fit::Kept {
-                let reach = reach(&volume, snapshot);
-                found.kept.get_or_insert(Candidate { volume, reach });
+                found.kept.get_or_insert_with(|| Reach::new(volume, snapshot));
             } else {
                 sized.push((rkube_api::helpers::volumes::capacity(&volume), volume));
             }
@@ -116,10 +162,17 @@ impl Found {
                 }
                 None => found.anywhere.push(place),
             }
-            let reach = reach(&volume, snapshot);
-            found.free.push(Candidate { volume, reach });
+            found.free.push(Reach::new(volume, snapshot));
         }
         found
+    }
+
+    /// Adds the labels by which it tells nodes apart. `None`: it tells hosts apart.
+    fn add_keys<'a>(&'a self, keys: &mut BTreeSet<&'a str>) -> Option<()> {
+        if !self.by_host.is_empty() {
+            return None;
+        }
+        self.kept.iter().chain(&self.free).try_for_each(|volume| volume.add_keys(keys))
     }
 
     /// The best that a node reaches and that was not chosen for another claim.
@@ -164,6 +217,15 @@ fn is_part(term: &TopologySelectorTerm, node: NodeView<'_>) -> bool {
 }
 
 impl Provision {
+    /// Adds the labels by which it tells nodes apart.
+    fn add_keys<'a>(&'a self, keys: &mut BTreeSet<&'a str>) {
+        let Self::Within { topologies, capacities } = self else { return };
+        let wanted = topologies.iter().flat_map(|term| term.match_label_expressions.iter().flatten());
+        keys.extend(wanted.map(|wanted| &*wanted.key));
+        let nodes = capacities.iter().flatten().flat_map(|(nodes, _)| nodes.requirements());
+        keys.extend(nodes.map(|wanted| wanted.key()));
+    }
+
     /// How much storage there is, if that is known; else why the volume cannot be made.
     fn on(&self, node: NodeView<'_>) -> Result<Option<i64>, &'static str> {
         let Self::Within { topologies, capacities } = self else { return Err(NOTHING_TO_BIND) };
@@ -218,6 +280,28 @@ impl Plan {
         self.0.unbound.is_empty()
     }
 
+    /// The labels by which the claims tell nodes apart. `None`: they tell them apart by more than labels.
+    pub(super) fn keys(&self) -> Option<BTreeSet<&str>> {
+        let mut keys = BTreeSet::new();
+        self.0.bound.iter().filter_map(Bound::reach).try_for_each(|reach| reach.add_keys(&mut keys))?;
+        for unbound in &self.0.unbound {
+            if unbound.selected.is_some() {
+                return None;
+            }
+            unbound.found.add_keys(&mut keys)?;
+            unbound.provision.add_keys(&mut keys);
+        }
+        Some(keys)
+    }
+
+    /// All nodes on which the claims may get their volumes, if that is known to be few.
+    pub(super) fn few(&self, snapshot: &Snapshot) -> Option<Vec<NodeId>> {
+        let selected = self.0.unbound.iter().filter_map(|unbound| unbound.selected.as_deref());
+        let selected = selected.map(|name| snapshot.find(name).into_iter().collect());
+        let reached = self.0.bound.iter().filter_map(|bound| bound.reach()?.few(snapshot));
+        selected.chain(reached).min_by_key(Vec::len)
+    }
+
     /// How the claims get their volumes on a node, or why they do not.
     pub(super) fn on(&self, node: NodeView<'_>) -> Result<OnNode<'_>, Vec<&'static str>> {
         let mut reasons = Vec::new();
@@ -228,11 +312,11 @@ impl Plan {
                     lost = true;
                     break;
                 }
-                Bound::Reached(Some(reach)) if !reach.matches(node) => {
+                Bound::Reached(reach) if reach.matches(node) => {}
+                Bound::Reached(_) => {
                     reasons.push(NOT_REACHED);
                     break;
                 }
-                Bound::Reached(_) => {}
             }
         }
         let found = self.unbound_on(node);

@@ -55,8 +55,18 @@ impl Refusals {
 
     /// What a node says from now on; `None` if it no longer refuses.
     pub(crate) fn set(&mut self, node: NodeId, said: Option<Status>) {
-        let row = node.row();
         let place = said.map_or(NONE, |status| self.place(status));
+        self.set_place(node, place);
+    }
+
+    /// What many nodes say from now on, each one of a few things, by number.
+    pub(crate) fn set_all(&mut self, said: Vec<Status>, nodes: impl Iterator<Item = (NodeId, usize)>) {
+        let places: Vec<u32> = said.into_iter().map(|status| self.place(status)).collect();
+        nodes.for_each(|(node, number)| self.set_place(node, places[number]));
+    }
+
+    fn set_place(&mut self, node: NodeId, place: u32) {
+        let row = node.row();
         if self.of_row.len() <= row {
             self.of_row.resize(row + 1, NONE);
         }

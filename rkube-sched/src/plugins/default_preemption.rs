@@ -185,11 +185,6 @@ impl DefaultPreemption {
         cluster: &WhatIf<'_>,
         nodes: &[NodeId],
     ) -> Result<(NodeId, Looked), Vec<(Status, usize)>> {
-        let nobody = || Status::unresolvable(NO_VICTIMS);
-        // Most pods that fit nowhere are of the lowest priority: no node needs a look.
-        if cluster.snapshot().lowest_priority().is_none_or(|lowest| lowest >= pod.priority) {
-            return Err(vec![(nobody(), nodes.len())]);
-        }
         let (version, budgets) = (self.budgets.version(), self.budgets.list());
         let (enough, offset) = (self.args.enough(nodes.len()), cluster.rng().below(nodes.len()));
         let (mut best, mut found, mut kind): (Option<(NodeId, Looked)>, _, _) = (None, 0, false);
@@ -262,9 +257,21 @@ fn sacrifice(
     Ok(Sacrifice { victims: victims.into_iter().map(|victim| victim.uid.clone()).collect(), loss })
 }
 
+/// Whether it may help a node that refuses so if pods go.
+fn helps(status: &Status) -> bool {
+    status.code() == Code::Unschedulable
+}
+
+/// How many nodes there are where it may help if pods go.
+fn count_in_question(diagnosis: &Diagnosis) -> usize {
+    let refusing = diagnosis.rejected.distinct().filter(|(status, _)| helps(status));
+    let others = diagnosis.absent.as_ref().is_some_and(helps);
+    let others = if others { diagnosis.all_nodes - diagnosis.rejected.len() } else { 0 };
+    refusing.map(|(_, nodes)| nodes).sum::<usize>() + others
+}
+
 /// The nodes where it may help if pods go, by number.
 fn in_question(diagnosis: &Diagnosis, snapshot: &Snapshot) -> Vec<NodeId> {
-    let helps = |status: &Status| status.code() == Code::Unschedulable;
     let others = diagnosis.absent.as_ref().is_some_and(helps);
     let in_question = |node: &NodeId| diagnosis.rejected.get(*node).map_or(others, helps);
     snapshot.nodes().iter().copied().filter(in_question).collect()
@@ -310,15 +317,21 @@ impl PostFilter for DefaultPreemption {
         if let Some(why) = ineligible(pod, cluster, diagnosis) {
             return refused(why).into();
         }
-        let nodes = in_question(diagnosis, cluster.snapshot());
-        let (node, looked) = match self.search(state, pod, cluster, &nodes) {
+        // Most pods that fit nowhere are of the lowest priority: no node needs a look.
+        let lowest = cluster.snapshot().lowest_priority();
+        let found = if lowest.is_none_or(|lowest| lowest >= pod.priority) {
+            Err(vec![(Status::unresolvable(NO_VICTIMS), count_in_question(diagnosis))])
+        } else {
+            self.search(state, pod, cluster, &in_question(diagnosis, cluster.snapshot()))
+        };
+        let (node, looked) = match found {
             Ok(found) => found,
             Err(said) => {
                 if let Some((status, _)) = said.iter().find(|(status, _)| !status.is_rejected()) {
                     return Status::error(format!("preemption: {status}")).into();
                 }
                 let all = cluster.snapshot().nodes().len();
-                let others = (Status::unresolvable(NO_HELP), all - nodes.len());
+                let others = (Status::unresolvable(NO_HELP), all - count_in_question(diagnosis));
                 let status = refused(account(
                     all,
                     said.iter().chain([&others]).map(|(status, nodes)| (status, *nodes)),

@@ -48,7 +48,8 @@ pub(super) struct Groups {
 /// One group, as it is offered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Offer {
-    group: u16,
+    /// Its number.
+    pub(super) group: u16,
     /// One of its nodes.
     pub(super) node: NodeId,
     /// How many there are.
@@ -177,6 +178,17 @@ impl Groups {
             let node = NodeId(row as u32);
             Some(Offer { group: group_number, node, members: group.members, best: best.score })
         })
+    }
+
+    /// The nodes that are in a group, and in which.
+    pub(super) fn members(&self) -> impl Iterator<Item = (NodeId, u16)> {
+        let rows = self.of_row.iter().enumerate().filter(|(_, group)| **group != NOWHERE);
+        rows.map(|(row, group)| (NodeId(row as u32), *group))
+    }
+
+    /// Groups have numbers below this.
+    pub(super) fn bound(&self) -> usize {
+        self.groups.len()
     }
 
     fn is_in(&self, row: usize, group: u16) -> bool {

@@ -13,7 +13,9 @@ use super::{
     groups::{Groups, Offer},
 };
 use crate::{
-    engine::{Candidates, Decision, Diagnosis, Engine, Outcome, Placement, Prepared, memory::Memory},
+    engine::{
+        Candidates, Decision, Diagnosis, Engine, Outcome, Placement, Prepared, Refusals, memory::Memory,
+    },
     framework::{CycleState, Filter, Normalization, Part, Profile, Status, Weighted},
     snapshot::{NodeId, NodeSet, PodInfo},
 };
@@ -28,6 +30,23 @@ enum Pass {
 
 /// The names of plugins that have nothing to filter.
 type Names = SmallVec<[&'static str; 8]>;
+
+/// Where those filters stand in the profile that are not local and have something to say.
+fn places_of_others<'c>(class: &'c Class, skipped: &'c Names) -> impl Iterator<Item = usize> + 'c {
+    let is_other = |name: &str| class.plan.other_filters.iter().any(|part| part.name() == name);
+    let filters = class.profile.filter.iter().enumerate();
+    let others =
+        filters.filter(move |(_, filter)| is_other(filter.name()) && !skipped.contains(&filter.name()));
+    others.map(|(place, _)| place)
+}
+
+/// Whether what the local filters have against nodes comes before what any other filter could have.
+fn speak_first(class: &Class, refusals: &Refusals, skipped: &Names) -> bool {
+    let Some(first) = places_of_others(class, skipped).next() else { return true };
+    let place = |name: &str| class.profile.filter.iter().position(|filter| filter.name() == name);
+    let mut said = refusals.distinct();
+    said.all(|(status, _)| status.plugin().and_then(place).is_some_and(|place| place < first))
+}
 
 impl Engine<'_> {
     /// As [`Engine::decide`], with the same outcome for the same seed, by way of the pod's class.
@@ -70,10 +89,21 @@ impl Engine<'_> {
             }
         }
         if crowded.len() == class.count() {
-            if !is_local || self.snapshot.nodes().is_empty() {
+            if self.snapshot.nodes().is_empty() {
                 return Err(Pass::Plain);
             }
-            return Ok(self.unfit(class, pod, state, (&skipped, crowded), classes));
+            let mut rejected = class.refusals(self.snapshot);
+            let is_known = is_local || (crowded.is_empty() && speak_first(class, &rejected, &skipped));
+            if !is_known {
+                return Err(Pass::Plain);
+            }
+            if !crowded.is_empty() {
+                let all = Arc::make_mut(&mut rejected);
+                crowded.into_iter().for_each(|(node, status)| all.set(node, Some(status)));
+            }
+            let memory = is_local.then(|| classes.memory(class.number, pod, self));
+            let decision = self.unfit(class, pod, &mut state, (&skipped, rejected), memory);
+            return Ok(Outcome { decision, state });
         }
         let few = self.few(class, pod, &state, &skipped);
         if crowded.is_empty()
@@ -92,26 +122,61 @@ impl Engine<'_> {
         Ok(Outcome { decision: decision?, state })
     }
 
-    /// No node is feasible, by what the local filters say and the room that is held for others.
+    /// No node is feasible.
     fn unfit(
         &self,
-        class: &mut Class,
+        class: &Class,
         pod: &PodInfo,
-        mut state: CycleState,
-        (skipped, crowded): (&Names, Vec<(NodeId, Status)>),
-        classes: &mut Classes,
-    ) -> Outcome {
-        let mut rejected = class.refusals(self.snapshot);
-        if !crowded.is_empty() {
-            let all = Arc::make_mut(&mut rejected);
-            crowded.into_iter().for_each(|(node, status)| all.set(node, Some(status)));
-        }
+        state: &mut CycleState,
+        (skipped, rejected): (&Names, Arc<Refusals>),
+        memory: Option<&Memory>,
+    ) -> Decision {
         let mut diagnosis = Diagnosis { all_nodes: self.snapshot.nodes().len(), ..Diagnosis::default() };
         diagnosis.take(rejected);
         let prepared = Prepared::new(&class.profile, None, skipped);
-        let memory = classes.memory(class.number, pod, self);
-        let decision = self.post_filter(pod, &class.profile, &mut state, (diagnosis, prepared), Some(memory));
-        Outcome { decision, state }
+        self.post_filter(pod, &class.profile, state, (diagnosis, prepared), memory)
+    }
+
+    /// No group of nodes is feasible: each node says what one of its group does.
+    fn unfit_by_groups(
+        &self,
+        class: &mut Class,
+        groups: &Groups,
+        pod: &PodInfo,
+        state: &mut CycleState,
+        skipped: &Names,
+    ) -> Result<Decision, Pass> {
+        let mut rejected = class.refusals(self.snapshot);
+        if !speak_first(class, &rejected, skipped) {
+            return Err(Pass::Plain);
+        }
+        let mut said = vec![Status::success(); groups.bound()];
+        for offer in groups.offers() {
+            said[usize::from(offer.group)] = self.refusal(class, pod, state, skipped, offer.node)?;
+        }
+        let members = groups.members().map(|(node, group)| (node, usize::from(group)));
+        Arc::make_mut(&mut rejected).set_all(said, members);
+        Ok(self.unfit(class, pod, state, (skipped, rejected), None))
+    }
+
+    /// What the plugins that are not local have against a node, the first of them that has anything.
+    fn refusal(
+        &self,
+        class: &Class,
+        pod: &PodInfo,
+        state: &CycleState,
+        skipped: &Names,
+        node: NodeId,
+    ) -> Result<Status, Pass> {
+        let places = places_of_others(class, skipped);
+        for filter in places.map(|place| &class.profile.filter[place]) {
+            let status = filter.filter(state, pod, self.snapshot.view(node));
+            if !status.is_success() {
+                let valid = status.is_rejected().then(|| status.from_plugin(filter.name()));
+                return valid.ok_or(Pass::Plain);
+            }
+        }
+        Err(Pass::Plain)
     }
 
     /// Runs PreFilter of the plugins that are not local; gives all that skip.
@@ -249,7 +314,7 @@ impl Engine<'_> {
 
     fn best_offer(
         &self,
-        class: &Class,
+        class: &mut Class,
         groups: &Groups,
         pod: &PodInfo,
         state: &mut CycleState,
@@ -271,7 +336,7 @@ impl Engine<'_> {
         }
         let feasible = offers.iter().map(|offer| offer.members).sum();
         match feasible {
-            0 => return Err(Pass::Plain),
+            0 => return self.unfit_by_groups(class, groups, pod, state, skipped).map(Some),
             // The only one is not scored.
             1 => return Ok(Some(Decision::Place(Placement { node: offers[0].node, feasible, score: 0 }))),
             _ if feasible < class.count() && !class.is_even() => return Ok(None),

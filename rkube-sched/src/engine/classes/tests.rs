@@ -400,6 +400,35 @@ fn sociable_pods_are_decided_by_groups() {
     }
 }
 
+#[test]
+fn sociable_pods_that_fit_nowhere_are_refused_by_groups() {
+    let (profiles, nominator, rng) = (profiles(None), Nominator::default(), Rng::seeded(1));
+    let (mut snapshot, mut classes) = (Snapshot::default(), Classes::default());
+    (0..6).for_each(|node| set_placed_node(&mut snapshot, node, [1, 2, 3][usize::from(node % 3)]));
+    set_node(&mut snapshot, 6, 0, 1, 0, false);
+    let mut refused = 0;
+    for index in 0..20 {
+        // Each node takes one of them, but for one that has no CPU.
+        let pod = Arc::new(sociable(4, &format!("p{index}")));
+        let engine = Engine { snapshot: &snapshot, nominator: &nominator, rng: &rng };
+        match engine.decide_in(&mut classes, &pod, profiles.of(&pod).unwrap()).decision {
+            Decision::Place(placement) => {
+                let node = snapshot.view(placement.node).name().to_owned();
+                snapshot.assume(PlacedPod::from(&*pod), &node);
+            }
+            Decision::Unfit(unfit) => {
+                refused += 1;
+                let message = unfit.diagnosis.message();
+                let expected = "0/7 nodes are available: 1 Insufficient cpu, 6 node(s) didn't match pod \
+                                anti-affinity rules.";
+                assert!(message.starts_with(expected), "{message}");
+            }
+            Decision::Fail(status) => panic!("{status}"),
+        }
+    }
+    assert_eq!((refused, classes.hits(), classes.grouped()), (14, 19, 19), "{classes:?}");
+}
+
 /// What is known of nodes where pods could make room is told again as long as it holds, and no longer.
 #[test]
 fn a_node_is_looked_at_again_only_when_it_changes() {

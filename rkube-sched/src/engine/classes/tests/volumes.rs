@@ -165,7 +165,8 @@ impl World {
             2 => spec["nodeAffinity"] = only(HOSTNAME, json!([host(place), host(place / 2), "nowhere"])),
             _ => {}
         }
-        let labels = if place.is_multiple_of(7) { json!({ZONE: format!("z{}__z1", place % 3)}) } else { json!({}) };
+        let labels =
+            if place.is_multiple_of(7) { json!({ZONE: format!("z{}__z1", place % 3)}) } else { json!({}) };
         let meta = json!({"name": name, "labels": labels});
         self.insert::<PersistentVolume>(
             json!({"metadata": meta, "spec": spec, "status": {"phase": "Available"}}),

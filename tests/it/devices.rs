@@ -1,7 +1,9 @@
 //! Devices in a whole cluster: from a template to a claim to its devices, and back.
 
 use rkube::{
-    k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
+    k8s_openapi::api::resource::v1::{
+        DeviceClass, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice,
+    },
     prelude::*,
 };
 use serde_json::{Value, json};
@@ -138,5 +140,69 @@ async fn a_claim_is_shared_and_given_back_when_its_last_pod_has_ended() {
     assert!(claims.get("shared").await.unwrap().status.clone().unwrap().allocation.is_some());
     pods.delete("b", &DeleteParams::default()).await.unwrap();
     cluster.wait_gone(&claims, "shared").await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_taints_devices_keeps_them_from_pods_until_it_goes() {
+    let cluster = Cluster::builder().simulated(23).nodes(1).start().await.unwrap();
+    let client = cluster.client();
+    let rules = Api::<DeviceTaintRule>::all(client.clone());
+    let rule = json!({"metadata": {"name": "ill"}, "spec": {
+        "deviceSelector": {"driver": DRIVER, "device": "gpu-0"}, "taint": {"key": "ill", "effect": "NoSchedule"}
+    }});
+    rules.create(&PostParams::default(), read(rule)).await.unwrap();
+    offer(&client, &["node-1"]).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    pods.create(&PostParams::default(), pod("a")).await.unwrap();
+    let refused = |pod: Option<&Pod>| waits(pod).is_some_and(|it| it.contains("cannot allocate all claims"));
+    cluster.wait_for(&pods, "a", refused).await.unwrap();
+    rules.delete("ill", &DeleteParams::default()).await.unwrap();
+    cluster.wait_for(&pods, "a", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_pods_share_a_device_and_the_third_waits_for_its_part() {
+    let cluster = Cluster::builder().simulated(24).nodes(1).start().await.unwrap();
+    let client = cluster.client();
+    offer(&client, &["node-1"]).await;
+    let slices = Api::<ResourceSlice>::all(client.clone());
+    let capacity = json!({"memory": {"value": "10Gi", "requestPolicy": {"default": "1Gi", "validRange": {"min": "1Gi", "step": "1Gi"}}}});
+    let slice = json!({"metadata": {"name": "shared"}, "spec": {
+        "driver": DRIVER, "nodeName": "node-1", "pool": {"name": "shared", "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "big", "allowMultipleAllocations": true, "attributes": {"kind": {"string": "gpu"}}, "capacity": capacity}]
+    }});
+    slices.create(&PostParams::default(), read(slice)).await.unwrap();
+    let asks = json!({"deviceClassName": "gpu", "capacity": {"requests": {"memory": "4500Mi"}}});
+    let template = json!({"metadata": {"name": "part"}, "spec": {"spec": {"devices": {"requests": [{"name": "one", "exactly": asks}]}}}});
+    let templates = Api::<ResourceClaimTemplate>::namespaced(client.clone(), "default");
+    templates.create(&PostParams::default(), read(template)).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    let part = |name: &str| {
+        let mut pod = pod(name);
+        let claims = pod.spec.as_mut().unwrap().resource_claims.as_mut().unwrap();
+        claims[0].resource_claim_template_name = Some("part".into());
+        pod
+    };
+    let mut shares = std::collections::BTreeSet::new();
+    for name in ["a", "b"] {
+        pods.create(&PostParams::default(), part(name)).await.unwrap();
+        cluster.wait_for(&pods, name, |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+        let claim = claims.get(claim_of(&*pods.get(name).await.unwrap())).await.unwrap();
+        let allocation = claim.status.as_ref().unwrap().allocation.as_ref().unwrap();
+        let result = &allocation.devices.as_ref().unwrap().results.as_ref().unwrap()[0];
+        assert_eq!(
+            (&*result.device, &*result.consumed_capacity.as_ref().unwrap()["memory"].0),
+            ("big", "5Gi")
+        );
+        assert!(shares.insert(result.share_id.clone().unwrap()), "each share has an ID of its own");
+    }
+    pods.create(&PostParams::default(), part("c")).await.unwrap();
+    let refused = |pod: Option<&Pod>| waits(pod).is_some_and(|it| it.contains("cannot allocate all claims"));
+    cluster.wait_for(&pods, "c", refused).await.unwrap();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    cluster.wait_for(&pods, "c", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
     cluster.stop().await;
 }

@@ -3,13 +3,15 @@
 //! A claim asks for devices of classes; slices say which devices there are and where. The pod waits until its
 //! claims exist; a node fits if the devices can be had there; what was found is kept in memory from the
 //! decision on, and written to the claims before the pod is bound. Requests for a number of devices or for all,
-//! alternatives, admin access, expressions, constraints, taints (of slices and of rules), pools and shared counters are as
+//! alternatives, admin access, expressions, constraints, taints (of slices and of rules), parts of the capacity of shared devices, pools and shared
+//! counters are as
 //! kube-scheduler has them; the first solution in its order is taken.
 //!
 //! What differs: `distinctAttribute` tells all devices of its requests apart, where kube-scheduler compares
-//! with the last one of each request only; a search ends after a number of steps, not after a time. What
-//! kube-scheduler has behind gates that are off, or in beta, and is absent here: parts of a device's capacity
-//! (such a claim fails as it does there without the gate), devices with binding conditions (never chosen),
+//! with the last one of each request only; a search ends after a number of steps, not after a time; steps of a
+//! capacity's range are exact, where kube-scheduler rounds up to whole numbers; a share that is taken back gives
+//! its counters back. What kube-scheduler has behind gates that are off, or in beta, and is absent here: devices
+//! with binding conditions (never chosen),
 //! derived attributes, extended resources backed by devices, claims of pod groups.
 //!
 //! ```
@@ -39,6 +41,7 @@
 //! ```
 
 mod bind;
+mod capacity;
 mod claims;
 mod error;
 mod inventory;
@@ -59,7 +62,7 @@ use k8s_openapi::api::resource::v1::{
 use parking_lot::Mutex;
 use rkube_api::{
     client::{Cache, Client},
-    context::Context,
+    context::{Context, Rng},
     helpers::affinity::RequiredNodeAffinity,
 };
 
@@ -98,6 +101,8 @@ pub struct DynamicResources {
     /// The inventory of the slices and rules at versions of their caches.
     inventory: Mutex<Option<([u64; 2], Arc<Inventory>)>>,
     expressions: Expressions,
+    /// For the IDs of shares.
+    rng: Rng,
 }
 
 /// Makes the plugin; it has no arguments.
@@ -154,6 +159,7 @@ impl DynamicResources {
             rules: handle.listers.get(),
             inventory: Mutex::default(),
             expressions: Expressions::default(),
+            rng: handle.context.as_ref().map_or_else(|| Rng::seeded(0), |context| context.rng.clone()),
         }
     }
 
@@ -428,7 +434,8 @@ impl Reserve for DynamicResources {
         if cycle.search.is_none() {
             return Status::success();
         }
-        let found = cycle.found.lock().get(node.name()).map(|found| found.results.clone());
+        let id = || self.rng.uid().to_string();
+        let found = cycle.found.lock().get(node.name()).map(|found| found.identified(id));
         let Some(found) = found else { return Status::error("claim allocation not found for node") };
         let to_allocate = cycle.claims.iter().filter(|claim| allocation(claim).is_none());
         for (claim, result) in to_allocate.zip(found) {

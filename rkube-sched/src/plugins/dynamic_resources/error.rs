@@ -17,11 +17,6 @@ pub enum AllocateError {
     /// A request of a form that is not known.
     #[error("claim {claim}, request {request}: missing device class name (unsupported request type?)")]
     UnknownRequest { claim: ObjectKey, request: String },
-    /// A request for part of a device.
-    #[error(
-        "claim {claim}, request {request}: has capacity requests, but the DRAConsumableCapacity feature is disabled"
-    )]
-    Capacity { claim: ObjectKey, request: String },
     /// A way of counting that is not known.
     #[error("claim {claim}, request {request}: unsupported count mode {mode}")]
     Mode { claim: ObjectKey, request: String, mode: String },

@@ -189,20 +189,27 @@ impl Inventory {
         self.offers.is_empty()
     }
 
-    /// The devices that claims have, but for those that they only look at (admin access).
+    /// The devices, and the parts of shared ones, that claims have, but for those that they only look at (admin
+    /// access).
     pub fn taken_by<'a>(&self, claims: impl Iterator<Item = &'a ResourceClaim>) -> Taken {
         let allocations =
             claims.filter_map(|claim| claim.status.as_ref()?.allocation.as_ref()?.devices.as_ref());
         let results = allocations.flat_map(|devices| devices.results.iter().flatten());
         let owned = results.filter(|result| result.admin_access != Some(true));
-        let names = owned.map(|result| full_name(&result.driver, &result.pool, &result.device));
-        let mut taken = vec![false; self.numbers.len()];
-        for name in names {
-            if let Some(&number) = self.numbers.get(&name) {
-                taken[number as usize] = true;
+        let mut taken = Taken { whole: vec![false; self.numbers.len()], shares: HashMap::default() };
+        for result in owned {
+            let name = full_name(&result.driver, &result.pool, &result.device);
+            let Some(&number) = self.numbers.get(&name) else { continue };
+            if result.share_id.is_none() {
+                taken.whole[number as usize] = true;
+                continue;
+            }
+            let amounts = taken.shares.entry(number).or_default();
+            for (name, amount) in result.consumed_capacity.iter().flatten() {
+                *amounts.entry(name.clone()).or_default() += nanos(amount);
             }
         }
-        Taken(taken)
+        taken
     }
 }
 
@@ -229,11 +236,26 @@ fn place(
 
 /// The devices of an inventory that somebody has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Taken(Vec<bool>);
+pub struct Taken {
+    whole: Vec<bool>,
+    /// What is taken of the capacities of devices that are shared, in billionths.
+    shares: HashMap<u32, BTreeMap<String, i128>, FixedState>,
+}
 
 impl Taken {
+    /// Whether somebody has the device for himself.
     pub(super) fn has(&self, number: u32) -> bool {
-        self.0.get(number as usize).copied().unwrap_or(false)
+        self.whole.get(number as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether somebody has a share of the device.
+    pub(super) fn has_share(&self, number: u32) -> bool {
+        self.shares.contains_key(&number)
+    }
+
+    /// How much the shares of a device take of a capacity.
+    pub(super) fn amount(&self, number: u32, capacity: &str) -> i128 {
+        self.shares.get(&number).and_then(|amounts| amounts.get(capacity)).copied().unwrap_or(0)
     }
 }
 
@@ -365,7 +387,8 @@ impl<'a> Pool<'a> {
         let mut left = self.counters.clone();
         for offer in self.offers.iter().chain(&self.others) {
             for (index, offered) in offer.devices.iter().enumerate() {
-                if taken.has(offered.number) {
+                // However many share it, it takes from counters once.
+                if taken.has(offered.number) || taken.has_share(offered.number) {
                     for (key, amount) in consumed_by(offer.device(index)) {
                         *left.entry(key).or_default() -= amount;
                     }

@@ -1,14 +1,23 @@
 //! What is written down of devices that were found.
 
-use k8s_openapi::api::{
-    core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
-    resource::v1::{
-        AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult,
-        DeviceRequestAllocationResult,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
+        resource::v1::{
+            AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult,
+            DeviceRequestAllocationResult,
+        },
     },
+    apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{search::Pick, wanted::Claim};
+use super::{
+    capacity::{consumption, is_shared},
+    search::Pick,
+    wanted::Claim,
+};
 
 /// The most alternatives of a request.
 const MOST_ALTERNATIVES: usize = 8;
@@ -38,14 +47,19 @@ pub(super) fn of(claim: &Claim, picked: &[Pick<'_>], node: &str) -> AllocationRe
 }
 
 fn result(pick: &Pick<'_>) -> DeviceRequestAllocationResult {
-    let (spec, ask) = (pick.offer.spec(), pick.ask);
+    let (spec, ask, device) = (pick.offer.spec(), pick.ask, pick.offer.device(pick.index));
+    let amounts = if is_shared(device) { consumption(device, &ask.capacity) } else { None };
+    let amounts = amounts.into_iter().flatten();
+    let consumed: BTreeMap<_, _> =
+        amounts.map(|(name, amount)| (name.to_owned(), Quantity(amount.to_string()))).collect();
     DeviceRequestAllocationResult {
         request: ask.name.clone(),
         driver: spec.driver.clone(),
         pool: spec.pool.name.clone(),
-        device: pick.offer.device(pick.index).name.clone(),
+        device: device.name.clone(),
         admin_access: ask.admin.filter(|admin| *admin),
         tolerations: (!ask.tolerations.is_empty()).then(|| ask.tolerations.clone()),
+        consumed_capacity: (!consumed.is_empty()).then_some(consumed),
         ..DeviceRequestAllocationResult::default()
     }
 }

@@ -5,7 +5,7 @@
 //! concern, and counts its steps: past a limit it gives up.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use super::{
     AllocateError,
+    capacity::{capacities, consumption, is_shared, quantity},
     inventory::{Condition, Counters, Inventory, Offer, Pool, Taken, consumed_by, full_name},
     result,
     wanted::{Ask, Claim, Constraint, Count, Request, Wanted, attribute, same_value},
@@ -99,13 +100,37 @@ enum Frame {
 #[derive(Clone, Debug, Default)]
 struct Values<'a>(SmallVec<[&'a DeviceAttribute; 4]>);
 
+/// What the picks of a search take of a shared device.
+#[derive(Clone, Debug, Default)]
+struct Shares<'a> {
+    picks: usize,
+    /// By capacity, in billionths.
+    amounts: BTreeMap<&'a str, i128>,
+}
+
 /// What was found on a node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The result for each claim, in their order.
+    /// The result for each claim, in their order. Shares of devices have no ID yet: see [`Found::identified`].
     pub results: Vec<AllocationResult>,
+    /// Which devices of which results are shares.
+    shares: Vec<(usize, usize)>,
     /// The sooner the alternatives come that the node can offer, the higher; 0 if there are none.
     pub score: i64,
+}
+
+impl Found {
+    /// The results, each share of a device with an ID of its own.
+    pub fn identified(&self, mut id: impl FnMut() -> String) -> Vec<AllocationResult> {
+        let mut results = self.results.clone();
+        for (claim, device) in &self.shares {
+            let devices = results[*claim].devices.as_mut().and_then(|devices| devices.results.as_mut());
+            if let Some(device) = devices.and_then(|devices| devices.get_mut(*device)) {
+                device.share_id = Some(id());
+            }
+        }
+        results
+    }
 }
 
 /// Finds devices for claims on a node. `None`: there are not enough. See [the module](super) for an example.
@@ -120,7 +145,12 @@ pub fn allocate(
     let name = node.metadata.name.as_deref().unwrap_or_default();
     Ok(picked.map(|picked| {
         let claims = || wanted.claims.iter().zip(&picked);
+        let shares = |(at, picked): (usize, &Vec<Pick<'_>>)| {
+            let shared = |(_, pick): &(usize, &Pick<'_>)| is_shared(pick.offer.device(pick.index));
+            picked.iter().enumerate().filter(shared).map(|(device, _)| (at, device)).collect::<Vec<_>>()
+        };
         Found {
+            shares: picked.iter().enumerate().flat_map(shares).collect(),
             results: claims().map(|(claim, picked)| result::of(claim, picked, name)).collect(),
             score: claims().map(|(claim, picked)| result::score(claim, picked)).sum(),
         }
@@ -139,6 +169,8 @@ struct Search<'a> {
     picked: Vec<Vec<(Pick<'a>, usize)>>,
     /// The claims that have a device in this search.
     users: HashMap<u32, SmallVec<[usize; 2]>, FixedState>,
+    /// What this search takes of the devices that are shared.
+    shares: HashMap<u32, Shares<'a>, FixedState>,
     constraints: Vec<Vec<Values<'a>>>,
     /// What is left of each pool's counters, once somebody asked.
     counters: Vec<Option<Counters<'a>>>,
@@ -169,6 +201,7 @@ impl<'a> Search<'a> {
             all: vec![Vec::new(); wanted.asks],
             picked: vec![Vec::new(); wanted.claims.len()],
             users: HashMap::default(),
+            shares: HashMap::default(),
             constraints: wanted
                 .claims
                 .iter()
@@ -238,7 +271,7 @@ impl<'a> Search<'a> {
         }
         let mut all = Vec::new();
         for at in 0..self.candidates.len() {
-            if self.selects(claim, ask, at)? {
+            if self.selects(claim, ask, at)? && self.has_capacity(ask, at) {
                 all.push(at);
             }
         }
@@ -390,6 +423,36 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Whether a device has what a request takes of its capacities, beside what others have.
+    fn has_capacity(&self, ask: &Ask, candidate: usize) -> bool {
+        let Candidate { offer, index, .. } = self.candidates[candidate];
+        let (device, number) = (offer.device(index), self.candidates[candidate].number());
+        if ask.capacity.is_empty() && !is_shared(device) && !self.taken.has_share(number) {
+            return true;
+        }
+        let Some(amounts) = consumption(device, &ask.capacity) else { return false };
+        let picked = self.shares.get(&number);
+        capacities(device).all(|(name, capacity)| {
+            let mine = picked.and_then(|shares| shares.amounts.get(name)).copied().unwrap_or(0);
+            let wanted = amounts.get(name).map_or(0, |amount| amount.nanos());
+            self.taken.amount(number, name) + mine + wanted <= quantity(&capacity.value).nanos()
+        })
+    }
+
+    /// Whether somebody has a share of a device already: then it takes nothing more from counters.
+    fn is_in_shares(&self, number: u32) -> bool {
+        self.taken.has_share(number) || self.shares.get(&number).is_some_and(|shares| shares.picks > 0)
+    }
+
+    /// Counts a share of a device, or (`sign` is -1) takes it back.
+    fn share(&mut self, ask: &Ask, offer: &'a Offer, index: usize, sign: i128) {
+        let shares = self.shares.entry(offer.devices[index].number).or_default();
+        shares.picks = if sign < 0 { shares.picks.saturating_sub(1) } else { shares.picks + 1 };
+        for (name, amount) in consumption(offer.device(index), &ask.capacity).into_iter().flatten() {
+            *shares.amounts.entry(name).or_default() += sign * amount.nanos();
+        }
+    }
+
     /// Takes a device that the request selects, if nothing speaks against it.
     fn take(&mut self, at: Position, candidate: usize) -> Result<bool, AllocateError> {
         let Some((claim, request)) = self.request(at) else { return Ok(false) };
@@ -415,13 +478,21 @@ impl<'a> Search<'a> {
             }
             return Ok(false);
         };
-        if !self.consume(pool, offer, index) {
+        if !self.has_capacity(ask, candidate) {
+            return Ok(false);
+        }
+        let (number, shared) = (self.candidates[candidate].number(), is_shared(offer.device(index)));
+        let counted = shared && self.is_in_shares(number);
+        if !counted && !self.consume(pool, offer, index) {
             return Ok(false);
         }
         for ((constraint, _), value) in concerned.iter().zip(values) {
             self.constraints[at.claim][*constraint].0.push(value);
         }
-        self.users.entry(self.candidates[candidate].number()).or_default().push(at.claim);
+        match shared {
+            true => self.share(ask, offer, index, 1),
+            false => self.users.entry(number).or_default().push(at.claim),
+        }
         self.picked[at.claim].push((Pick { request: at.request, ask, offer, index }, candidate));
         Ok(true)
     }
@@ -429,16 +500,21 @@ impl<'a> Search<'a> {
     fn give_back(&mut self, at: Position, candidate: usize) {
         let Candidate { pool, offer, index } = self.candidates[candidate];
         self.picked[at.claim].pop();
-        if let Some(users) = self.users.get_mut(&self.candidates[candidate].number()) {
+        let Some((claim, request)) = self.request(at) else { return };
+        let ask = &request.asks[at.alternative.unwrap_or(0)];
+        let (number, shared) = (self.candidates[candidate].number(), is_shared(offer.device(index)));
+        if shared {
+            self.share(ask, offer, index, -1);
+        } else if let Some(users) = self.users.get_mut(&number) {
             users.pop();
         }
-        if let Some(left) = &mut self.counters[pool] {
+        if !(shared && self.is_in_shares(number))
+            && let Some(left) = &mut self.counters[pool]
+        {
             for (key, amount) in consumed_by(offer.device(index)) {
                 *left.entry(key).or_default() += amount;
             }
         }
-        let Some((claim, request)) = self.request(at) else { return };
-        let ask = &request.asks[at.alternative.unwrap_or(0)];
         for (constraint, values) in claim.constraints.iter().zip(&mut self.constraints[at.claim]) {
             if constraint.concerns(request, ask) {
                 values.0.pop();

@@ -187,10 +187,6 @@ fn what_no_node_can_help_is_said_once() {
         "resource claim default/c, request r: unknown request type"
     );
     assert_eq!(
-        refused(exactly(json!({"capacity": {"requests": {"m": "1"}}})), Value::Null),
-        "claim default/c, request r: has capacity requests, but the DRAConsumableCapacity feature is disabled"
-    );
-    assert_eq!(
         refused(exactly(json!({"selectors": [{"cel": {"expression": "x"}}]})), Value::Null),
         "claim default/c: selector #0: CEL compile error: compilation failed: ERROR: undeclared reference to 'x' (in container '')"
     );
@@ -268,6 +264,44 @@ fn rules_taint_devices() {
     assert!(wakes(Change::Deleted(rule.clone())));
     assert!(wakes(Change::Updated { old: rule.clone(), new: rule.clone() }));
     assert!(!wakes(Change::Added(rule)), "it only keeps devices from pods");
+}
+
+#[test]
+fn claims_share_a_device_as_long_as_its_capacity_lasts() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    let policy = json!({"default": "1Gi", "validRange": {"min": "1Gi", "step": "1Gi"}});
+    let capacity = json!({"memory": {"value": "10Gi", "requestPolicy": policy}});
+    world.slice("a", json!([{"name": "d", "allowMultipleAllocations": true, "capacity": capacity}]));
+    let asks = |amount: &str| exactly(json!({"capacity": {"requests": {"memory": amount}}}));
+    let view = snapshot.view(snapshot.nodes()[0]);
+    let reserve = |name: &str| {
+        let (pod, mut state) = (pod(name, &[name]), CycleState::default());
+        assert!(world.plugin.pre_filter(&mut state, &pod, &snapshot).status.is_success());
+        let status = world.plugin.filter(&state, &pod, view);
+        if !status.is_success() {
+            return Err(status.message());
+        }
+        assert!(world.plugin.reserve(&mut state, &pod, view).is_success());
+        let claim = world.plugin.claims.get("default", name).unwrap();
+        let result = world.plugin.claims.pending(&claim).unwrap().devices.unwrap().results.unwrap().remove(0);
+        Ok((result.consumed_capacity.unwrap()["memory"].0.clone(), result.share_id.unwrap(), state))
+    };
+    world.claim("five", asks("4097Mi"), Value::Null);
+    world.claim("four", asks("4Gi"), Value::Null);
+    world.claim("two", asks("2Gi"), Value::Null);
+    world.claim("usual", exactly(json!({})), Value::Null);
+    world.claim("speed", exactly(json!({"capacity": {"requests": {"speed": "1"}}})), Value::Null);
+    let (amount, five, _) = reserve("five").unwrap();
+    assert_eq!(amount, "5Gi");
+    let (amount, four, mut state) = reserve("four").unwrap();
+    assert_eq!(amount, "4Gi");
+    assert_ne!(five, four, "each share has an ID of its own");
+    assert_eq!(reserve("two").map(drop), Err(CANNOT.to_owned()));
+    assert_eq!(reserve("usual").unwrap().0, "1Gi");
+    assert_eq!(reserve("speed").map(drop), Err(CANNOT.to_owned()), "it has no such capacity");
+    world.plugin.unreserve(&mut state, &pod("four", &["four"]), "a");
+    assert_eq!(reserve("two").unwrap().0, "2Gi");
 }
 
 #[test]

@@ -1,22 +1,23 @@
 //! What claims ask for, looked up and compiled once a pod.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, LazyLock},
 };
 
 use foldhash::fast::FixedState;
 use k8s_openapi::api::resource::v1::{
-    DeviceAttribute, DeviceClass, DeviceConstraint, DeviceRequest, DeviceSelector as ApiSelector,
-    DeviceTaint, DeviceToleration, ResourceClaim,
+    CapacityRequirements, DeviceAttribute, DeviceClass, DeviceConstraint, DeviceRequest,
+    DeviceSelector as ApiSelector, DeviceTaint, DeviceToleration, ResourceClaim,
 };
 use parking_lot::Mutex;
 use rkube_api::{
     client::ObjectKey,
     helpers::device_selector::{DeviceSelector, SelectorError},
+    meta::Quantity,
 };
 
-use super::{AllocateError, inventory::Offer};
+use super::{AllocateError, capacity::quantity, inventory::Offer};
 
 /// How many expressions are remembered.
 const REMEMBERED: usize = 512;
@@ -65,6 +66,8 @@ pub(super) struct Ask {
     /// Whether it only looks at devices that others may have.
     pub(super) admin: Option<bool>,
     pub(super) tolerations: Vec<DeviceToleration>,
+    /// How much it wants of a device's capacities.
+    pub(super) capacity: BTreeMap<String, Quantity>,
 }
 
 /// A request.
@@ -139,7 +142,7 @@ struct Fields<'a> {
     count: Option<i64>,
     admin: Option<bool>,
     tolerations: &'a Option<Vec<DeviceToleration>>,
-    capacity: bool,
+    capacity: &'a Option<CapacityRequirements>,
 }
 
 struct Reader<'a, F> {
@@ -160,7 +163,7 @@ impl<F: Fn(&str) -> Option<Arc<DeviceClass>>> Reader<'_, F> {
                 count: it.count,
                 admin: it.admin_access,
                 tolerations: &it.tolerations,
-                capacity: it.capacity.is_some(),
+                capacity: &it.capacity,
             };
             asks.push(self.ask(request.name.clone(), &fields)?);
         }
@@ -172,7 +175,7 @@ impl<F: Fn(&str) -> Option<Arc<DeviceClass>>> Reader<'_, F> {
                 count: it.count,
                 admin: None,
                 tolerations: &it.tolerations,
-                capacity: it.capacity.is_some(),
+                capacity: &it.capacity,
             };
             asks.push(self.ask(format!("{}/{}", request.name, it.name), &fields)?);
         }
@@ -185,9 +188,6 @@ impl<F: Fn(&str) -> Option<Arc<DeviceClass>>> Reader<'_, F> {
 
     fn ask(&mut self, name: String, fields: &Fields<'_>) -> Result<Ask, AllocateError> {
         let (claim, request) = (self.key.clone(), name.clone());
-        if fields.capacity {
-            return Err(AllocateError::Capacity { claim, request });
-        }
         let Some(class) = (self.class)(fields.class) else {
             return Err(AllocateError::NoClass { claim, request, class: fields.class.to_owned() });
         };
@@ -213,8 +213,10 @@ impl<F: Fn(&str) -> Option<Arc<DeviceClass>>> Reader<'_, F> {
         })?;
         self.next += 1;
         let tolerations = fields.tolerations.clone().unwrap_or_default();
-        let number = self.next - 1;
-        Ok(Ask { number, name, class, class_selectors, selectors, count, admin: fields.admin, tolerations })
+        let asked = fields.capacity.iter().flat_map(|it| it.requests.iter().flatten());
+        let capacity = asked.map(|(name, amount)| (name.clone(), quantity(amount))).collect();
+        let (number, admin) = (self.next - 1, fields.admin);
+        Ok(Ask { number, name, class, class_selectors, selectors, count, admin, tolerations, capacity })
     }
 
     fn compile(

@@ -1,12 +1,14 @@
 //! Dynamic resource allocation by trying everything: what devices are there, every way of giving them out, and
 //! what is wrong with it.
 
+mod shares;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     core::v1::{Node, NodeSelector},
     resource::v1::{
-        AllocationResult, CounterSet, Device, DeviceAllocationResult, DeviceClass,
+        AllocationResult, CapacityRequirements, CounterSet, Device, DeviceAllocationResult, DeviceClass,
         DeviceRequestAllocationResult, DeviceSelector as ApiSelector, DeviceTaint, DeviceTaintRule,
         DeviceToleration, ResourceClaim, ResourceSlice,
     },
@@ -58,6 +60,7 @@ struct Ask<'a> {
     count: Option<usize>,
     admin: bool,
     tolerations: &'a [DeviceToleration],
+    capacity: Option<&'a CapacityRequirements>,
 }
 
 /// For each request of a claim its alternatives, or itself.
@@ -77,6 +80,7 @@ fn asks(claim: &ResourceClaim) -> Vec<Vec<Ask<'_>>> {
             count: count(&it.allocation_mode, it.count),
             admin: it.admin_access == Some(true),
             tolerations: it.tolerations.as_deref().unwrap_or_default(),
+            capacity: it.capacity.as_ref(),
         });
         let alternatives = request.first_available.iter().flatten().map(|it| Ask {
             name: format!("{}/{}", request.name, it.name),
@@ -86,6 +90,7 @@ fn asks(claim: &ResourceClaim) -> Vec<Vec<Ask<'_>>> {
             count: count(&it.allocation_mode, it.count),
             admin: false,
             tolerations: it.tolerations.as_deref().unwrap_or_default(),
+            capacity: it.capacity.as_ref(),
         });
         all.push(exactly.chain(alternatives).collect());
     }
@@ -173,7 +178,12 @@ impl Offers {
             let text = selector.cel.as_ref().map_or("", |cel| &cel.expression);
             DeviceSelector::compile(text).is_ok_and(|selector| selector.matches(&value) == Ok(true))
         };
-        class.is_some() && of_class.iter().chain(ask.selectors).all(selects)
+        let room = shares::wants(it.device, ask.capacity).is_some_and(|wants| {
+            wants.into_iter().all(|(name, amount)| {
+                self.shared(it.id()).get(name).unwrap_or(&0) + amount <= shares::size(it.device, name)
+            })
+        });
+        class.is_some() && of_class.iter().chain(ask.selectors).all(selects) && room
     }
 
     fn taints<'a>(&'a self, it: Reached<'a>) -> impl Iterator<Item = &'a DeviceTaint> {
@@ -187,11 +197,28 @@ impl Offers {
         it.device.taints.iter().flatten().chain(of_rules)
     }
 
-    /// The devices that others have.
-    fn taken(&self) -> BTreeSet<Id<'_>> {
+    fn owned(&self) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
         let results = self.claims.iter().filter_map(|claim| claim.status.as_ref()?.allocation.as_ref());
-        let results = results.flat_map(results_of).filter(|result| result.admin_access != Some(true));
-        results.map(|it| (&*it.driver, &*it.pool, &*it.device)).collect()
+        results.flat_map(results_of).filter(|result| result.admin_access != Some(true))
+    }
+
+    /// The devices that others have for themselves.
+    fn taken(&self) -> BTreeSet<Id<'_>> {
+        self.owned().filter(|it| it.share_id.is_none()).map(id_of).collect()
+    }
+
+    /// The devices that others share.
+    fn in_shares(&self) -> BTreeSet<Id<'_>> {
+        self.owned().filter(|it| it.share_id.is_some()).map(id_of).collect()
+    }
+
+    /// What others have of a device's capacities.
+    fn shared(&self, id: Id<'_>) -> BTreeMap<&str, i128> {
+        let mut sums = BTreeMap::new();
+        for it in self.owned().filter(|it| it.share_id.is_some() && id_of(it) == id) {
+            shares::add(&mut sums, it);
+        }
+        sums
     }
 
     /// Whether there is any way to give the claims what they ask for on a node.
@@ -248,6 +275,8 @@ impl Offers {
             pool: it.slice.spec.pool.name.clone(),
             device: it.device.name.clone(),
             admin_access: ask.admin.then_some(true),
+            share_id: shares::is_shared(it.device).then(String::new),
+            consumed_capacity: shares::consumed(it.device, ask.capacity),
             ..DeviceRequestAllocationResult::default()
         };
         let chosen = |mask: u32| fit.iter().enumerate().filter(move |(at, _)| mask >> at & 1 == 1);
@@ -264,21 +293,31 @@ impl Offers {
     ) -> Vec<&'static str> {
         let reached = self.reached(node);
         let find = |it: &DeviceRequestAllocationResult| {
-            let id = (&*it.driver, &*it.pool, &*it.device);
-            reached.iter().copied().find(|reached| reached.id() == id)
+            reached.iter().copied().find(|reached| reached.id() == id_of(it))
         };
         let mut wrong = Vec::new();
         let mut refuse = |is: bool, what: &'static str| wrong.extend(is.then_some(what));
         let (taken, mut used) = (self.taken(), BTreeSet::new());
-        let mut consumed = BTreeMap::new();
+        let (mut consumed, mut shared) = (BTreeMap::new(), BTreeMap::<_, BTreeMap<_, _>>::new());
+        let mut in_shares = self.in_shares();
         for (claim, result) in claims.iter().zip(results) {
             let mut of_claim = BTreeSet::new();
             for it in results_of(result) {
                 let Some(device) = find(it) else { return vec!["a device is not there"] };
                 let (id, admin) = (device.id(), it.admin_access == Some(true));
+                refuse(!admin && taken.contains(&id), "somebody else has the device");
+                let is_shared = shares::is_shared(device.device);
+                refuse(it.share_id.is_some() != is_shared, "only shares have an ID");
+                if is_shared {
+                    shares::add(shared.entry(id).or_default(), it);
+                    if in_shares.insert(id) {
+                        count(device, &mut consumed);
+                    }
+                    continue;
+                }
+                refuse(it.consumed_capacity.is_some(), "only shares take of a capacity");
                 refuse(!of_claim.insert(id), "a claim has a device twice");
                 refuse(!admin && used.contains(&id), "two claims have a device");
-                refuse(!admin && taken.contains(&id), "somebody else has the device");
                 count(device, &mut consumed);
             }
             used.extend(of_claim);
@@ -289,6 +328,14 @@ impl Offers {
         }
         refuse(results.len() != claims.len(), "a claim has nothing");
         refuse(!self.counters_suffice(node, &consumed), "a counter is overdrawn");
+        let fits = |it: &Reached<'_>| {
+            let (others, mine) = (self.shared(it.id()), shared.get(&it.id()));
+            let of = |sums: &BTreeMap<&str, i128>, name: &str| sums.get(name).copied().unwrap_or(0);
+            let amount = |name| of(&others, name) + mine.map_or(0, |mine| of(mine, name));
+            mine.is_none()
+                || shares::names(it.device).all(|name| amount(name) <= shares::size(it.device, name))
+        };
+        refuse(!reached.iter().all(fits), "a capacity is overdrawn");
         wrong
     }
 
@@ -297,18 +344,24 @@ impl Offers {
         let used: Vec<_> = request.iter().filter(|ask| !mine(ask).is_empty()).collect();
         let [ask] = used.as_slice() else { return false };
         let of = |it: &DeviceRequestAllocationResult| {
-            reached.iter().copied().find(|reached| reached.id() == (&*it.driver, &*it.pool, &*it.device))
+            reached.iter().copied().find(|reached| reached.id() == id_of(it))
+        };
+        let takes_its_part = |it: &&DeviceRequestAllocationResult| {
+            of(it).is_some_and(|device| shares::consumed(device.device, ask.capacity) == it.consumed_capacity)
         };
         let fits = |it: Reached<'_>| {
             self.selects(ask, it) && self.taints(it).all(|taint| is_harmless(taint, ask.tolerations))
         };
         let all = reached.iter().filter(|it| self.selects(ask, **it)).count();
         let mine = mine(ask);
-        mine.len() == ask.count.unwrap_or(all) && mine.into_iter().filter_map(of).all(fits)
+        mine.len() == ask.count.unwrap_or(all)
+            && mine.iter().all(takes_its_part)
+            && different(&mine)
+            && mine.into_iter().filter_map(of).all(fits)
     }
 
     fn counters_suffice(&self, node: &Node, consumed: &BTreeMap<Counter<'_>, i128>) -> bool {
-        let taken = self.taken();
+        let taken: BTreeSet<_> = self.owned().map(id_of).collect();
         for pool in self.pools(node).into_iter().filter(|pool| pool.usable) {
             let spec = &pool.slices[0].spec;
             let here = |key: &Counter<'_>| (key.0, key.1) == (&*spec.driver, &*spec.pool.name);
@@ -349,6 +402,15 @@ fn count<'a>(it: Reached<'a>, into: &mut BTreeMap<Counter<'a>, i128>) {
                 amount(&counter.value);
         }
     }
+}
+
+fn id_of(it: &DeviceRequestAllocationResult) -> Id<'_> {
+    (&it.driver, &it.pool, &it.device)
+}
+
+/// A request has no device twice, though it be shared.
+fn different(results: &[&DeviceRequestAllocationResult]) -> bool {
+    results.iter().map(|it| id_of(it)).collect::<BTreeSet<_>>().len() == results.len()
 }
 
 fn results_of(result: &AllocationResult) -> impl Iterator<Item = &DeviceRequestAllocationResult> {

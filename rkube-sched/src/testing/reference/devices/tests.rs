@@ -19,9 +19,9 @@ fn pick<T: Clone>(from: &[T], choice: u8) -> T {
 }
 
 /// What a device is made of: a choice a feature.
-type Choices = [u8; 6];
+type Choices = [u8; 7];
 
-fn device(at: usize, [model, numa, taint, counter, place, name]: Choices) -> Value {
+fn device(at: usize, [model, numa, taint, counter, place, name, shares]: Choices) -> Value {
     let mut attributes = json!({});
     if let Some(model) = pick(&[Some("a"), Some("b"), None], model) {
         attributes["model"] = json!({"string": model});
@@ -42,6 +42,18 @@ fn device(at: usize, [model, numa, taint, counter, place, name]: Choices) -> Val
     match counter % 4 {
         0 => device["consumesCounters"] = json!([{"counterSet": "c", "counters": {"m": {"value": "1"}}}]),
         1 => device["consumesCounters"] = json!([{"counterSet": "c", "counters": {"m": {"value": "2"}}}]),
+        _ => {}
+    }
+    let range = json!({"default": "2", "validRange": {"min": "2", "step": "2", "max": "4"}});
+    let values = json!({"default": "1", "validValues": ["1", "3"]});
+    match shares % 8 {
+        0 | 1 => {
+            let policy = pick(&[Value::Null, range, values], model);
+            device["allowMultipleAllocations"] = json!(true);
+            device["capacity"] = json!({"m": {"value": "5", "requestPolicy": policy}});
+        }
+        2 => device["allowMultipleAllocations"] = json!(true),
+        3 => device["capacity"] = json!({"m": {"value": "2"}}),
         _ => {}
     }
     match place % 3 {
@@ -95,7 +107,7 @@ fn pool(name: &str, place: u8, odd: u8, mut devices: Vec<Value>) -> Vec<Resource
     slices.into_iter().map(read).collect()
 }
 
-fn ask([class, mode, admin, selector, toleration, _]: Choices) -> Value {
+fn ask([class, mode, admin, selector, toleration, capacity, _]: Choices) -> Value {
     let mut ask = json!({"deviceClassName": pick(&["any", "any", "a"], class)});
     match mode % 6 {
         0 => ask["allocationMode"] = json!("All"),
@@ -108,6 +120,9 @@ fn ask([class, mode, admin, selector, toleration, _]: Choices) -> Value {
     let expression = format!("device.attributes['{DRIVER}'].?numa.orValue(0) == {}", selector % 2);
     if selector % 4 < 2 {
         ask["selectors"] = json!([{"cel": {"expression": expression}}]);
+    }
+    if let Some(amount) = pick(&[Some("1"), Some("2"), Some("3"), None, None, None, None, None], capacity) {
+        ask["capacity"] = json!({"requests": {"m": amount}});
     }
     match toleration % 4 {
         0 => ask["tolerations"] = json!([{"key": "k", "operator": "Equal", "value": "v"}]),
@@ -157,12 +172,16 @@ fn claim(
         "spec": {"devices": {"requests": requests, "constraints": constraints}}}))
 }
 
-/// Somebody else's claim on a device.
-fn theirs(pool: &str, device: usize, admin: bool) -> ResourceClaim {
+/// Somebody else's claim on a device, or on a share of it.
+fn theirs(pool: &str, device: usize, admin: bool, share: u8) -> ResourceClaim {
+    let mut result = json!({"request": "r", "driver": DRIVER, "pool": pool, "device": format!("d{device}"), "adminAccess": admin});
+    if share % 2 == 0 {
+        result["shareID"] = json!("theirs");
+        result["consumedCapacity"] = json!({"m": pick(&["1", "2"], share / 2)});
+    }
     read(
         json!({"metadata": {"name": format!("theirs-{pool}-{device}"), "namespace": "default"}, "spec": {}, "status": {
-            "allocation": {"devices": {"results": [{"request": "r", "driver": DRIVER, "pool": pool,
-                "device": format!("d{device}"), "adminAccess": admin}]}}
+            "allocation": {"devices": {"results": [result]}}
         }}),
     )
 }
@@ -217,13 +236,15 @@ proptest! {
     #[test]
     fn devices_are_found_if_and_only_if_there_are_some(
         first in a_pool(4), second in a_pool(2), one in a_claim(2), other in prop::option::of(a_claim(1)),
-        taken in prop::collection::vec((any::<bool>(), 0usize..4, prop::bool::weighted(0.2)), 0..2),
+        taken in prop::collection::vec((any::<bool>(), 0usize..4, prop::bool::weighted(0.2), any::<u8>()), 0..2),
         rules in prop::collection::vec(any::<[u8; 4]>(), 0..2),
     ) {
         let devices = |choices: Vec<Choices>| choices.into_iter().enumerate().map(|(at, it)| device(at, it)).collect();
         let mut slices = pool("p", first.0, first.1, devices(first.2));
         slices.extend(pool("q", second.0, second.1, devices(second.2)));
-        let claims = taken.into_iter().map(|(p, device, admin)| theirs(if p { "p" } else { "q" }, device, admin));
+        let claims = taken.into_iter().map(|(p, device, admin, share)| {
+            theirs(if p { "p" } else { "q" }, device, admin, share)
+        });
         let offers = Offers { slices, classes: classes(), claims: claims.collect(), rules: rules.into_iter().map(rule).collect() };
         let wanted: Vec<ResourceClaim> = [Some(one), other].into_iter().flatten().enumerate()
             .map(|(at, (requests, constraint))| claim(&format!("c{at}"), &requests, constraint)).collect();
@@ -242,7 +263,9 @@ proptest! {
         prop_assert_eq!(&found, &again, "the same question has the same answer");
         match found {
             Ok(Some(found)) => {
-                let wrong = offers.wrong_with(&node, &wanted, &found.results);
+                let mut ids = 0..;
+                let results = found.identified(|| format!("share-{:?}", ids.next()));
+                let wrong = offers.wrong_with(&node, &wanted, &results);
                 prop_assert!(wrong.is_empty(), "{:?} in {:#?}", wrong, found);
             }
             Ok(None) => prop_assert!(!offers.can_allocate(&node, &wanted)),

@@ -226,7 +226,7 @@ impl LeaderElection {
 }
 
 /// Reads a duration as Go writes it: `1m30s`, `500ms`.
-fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     // ISO's form is none of Go's.
     let duration = text.parse::<SignedDuration>().ok().filter(|_| !text.contains(['P', 'p', ' ', ',']))?;
     Duration::try_from(duration).ok()

@@ -190,7 +190,7 @@ async fn two_pods_share_a_device_and_the_third_waits_for_its_part() {
     for name in ["a", "b"] {
         pods.create(&PostParams::default(), part(name)).await.unwrap();
         cluster.wait_for(&pods, name, |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
-        let claim = claims.get(claim_of(&*pods.get(name).await.unwrap())).await.unwrap();
+        let claim = claims.get(claim_of(&pods.get(name).await.unwrap())).await.unwrap();
         let allocation = claim.status.as_ref().unwrap().allocation.as_ref().unwrap();
         let result = &allocation.devices.as_ref().unwrap().results.as_ref().unwrap()[0];
         assert_eq!(
@@ -204,5 +204,97 @@ async fn two_pods_share_a_device_and_the_third_waits_for_its_part() {
     cluster.wait_for(&pods, "c", refused).await.unwrap();
     pods.delete("a", &DeleteParams::default()).await.unwrap();
     cluster.wait_for(&pods, "c", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+    cluster.stop().await;
+}
+
+/// What the one who makes devices ready says of the device that a claim has.
+async fn say(claims: &Api<ResourceClaim>, name: &str, condition: &str) {
+    let mut claim = (*claims.get(name).await.unwrap()).clone();
+    let status = claim.status.as_mut().unwrap();
+    let result = &status.allocation.as_ref().unwrap().devices.as_ref().unwrap().results.as_ref().unwrap()[0];
+    let condition = json!({"type": condition, "status": "True", "reason": "Said", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    status.devices = read(
+        json!([{"driver": result.driver, "pool": result.pool, "device": result.device, "conditions": [condition]}]),
+    );
+    claims.update_status(&PostParams::default(), claim).await.unwrap();
+}
+
+/// Two devices that have to be made ready for the node that was chosen.
+async fn offer_fabric(client: &Client) -> Api<ResourceSlice> {
+    offer(client, &[]).await;
+    let slices = Api::<ResourceSlice>::all(client.clone());
+    let device = |name: &str| {
+        json!({"name": name, "attributes": {"kind": {"string": "gpu"}}, "bindsToNode": true,
+            "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]})
+    };
+    let slice = json!({"metadata": {"name": "fabric"}, "spec": {
+        "driver": DRIVER, "allNodes": true, "pool": {"name": "fabric", "generation": 1, "resourceSliceCount": 1},
+        "devices": [device("gpu-0"), device("gpu-1")]
+    }});
+    slices.create(&PostParams::default(), read(slice)).await.unwrap();
+    slices
+}
+
+fn has_claim(pod: Option<&Pod>) -> bool {
+    pod.is_some_and(|pod| pod.status.as_ref().is_some_and(|it| it.resource_claim_statuses.is_some()))
+}
+
+fn device_of(claim: Option<&ResourceClaim>) -> Option<&str> {
+    let allocation = claim?.status.as_ref()?.allocation.as_ref()?;
+    Some(&allocation.devices.as_ref()?.results.as_ref()?.first()?.device)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_waits_until_its_device_is_ready_and_gets_another_one_if_that_fails() {
+    let cluster = Cluster::builder().simulated(25).nodes(1).start().await.unwrap();
+    let client = cluster.client();
+    let slices = offer_fabric(&client).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    pods.create(&PostParams::default(), pod("a")).await.unwrap();
+    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
+    let claim = cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-0")).await.unwrap();
+    let allocation = claim.status.as_ref().unwrap().allocation.as_ref().unwrap();
+    assert!(allocation.allocation_timestamp.is_some());
+    let node =
+        &allocation.node_selector.as_ref().unwrap().node_selector_terms[0].match_fields.as_ref().unwrap()[0];
+    assert_eq!(node.values, Some(vec!["node-1".to_owned()]), "it is the node's from now on");
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(node_of(&pods.get("a").await.unwrap()), None, "nobody has said that it is ready");
+    // It is broken, and says so, lest it is chosen again.
+    let mut slice = (*slices.get("fabric").await.unwrap()).clone();
+    slice.spec.devices.as_mut().unwrap()[0].taints = read(json!([{"key": "broken", "effect": "NoSchedule"}]));
+    slices.update(&PostParams::default(), slice).await.unwrap();
+    say(&claims, &name, "Broken").await;
+    cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-1")).await.unwrap();
+    assert_eq!(node_of(&pods.get("a").await.unwrap()), None);
+    say(&claims, &name, "Attached").await;
+    cluster.wait_for(&pods, "a", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_goes_while_its_device_is_made_ready_leaves_its_room_at_once() {
+    let cluster = Cluster::builder().simulated(26).nodes(1).start().await.unwrap();
+    let client = cluster.client();
+    offer_fabric(&client).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    let on_port = |mut pod: Pod| {
+        let ports = read(json!([{"containerPort": 80, "hostPort": 80}]));
+        pod.spec.as_mut().unwrap().containers[0].ports = ports;
+        pod
+    };
+    pods.create(&PostParams::default(), on_port(pod("a"))).await.unwrap();
+    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
+    cluster.wait_for(&claims, &name, |claim| device_of(claim).is_some()).await.unwrap();
+    let plain = json!({"metadata": {"name": "b"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    pods.create(&PostParams::default(), on_port(read(plain))).await.unwrap();
+    cluster.wait_for(&pods, "b", |pod| waits(pod).is_some()).await.unwrap();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    // Long before the patience with the device ends.
+    let soon = std::time::Duration::from_secs(60);
+    let ready = cluster.wait_for(&pods, "b", |pod| pod.is_some_and(rkube::is_ready));
+    tokio::time::timeout(soon, ready).await.unwrap().unwrap();
     cluster.stop().await;
 }

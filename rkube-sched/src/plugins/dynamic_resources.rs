@@ -3,16 +3,19 @@
 //! A claim asks for devices of classes; slices say which devices there are and where. The pod waits until its
 //! claims exist; a node fits if the devices can be had there; what was found is kept in memory from the
 //! decision on, and written to the claims before the pod is bound. Requests for a number of devices or for all,
-//! alternatives, admin access, expressions, constraints, taints (of slices and of rules), parts of the capacity of shared devices, pools and shared
-//! counters are as
-//! kube-scheduler has them; the first solution in its order is taken.
+//! alternatives, admin access, expressions, constraints, taints (of slices and of rules), parts of the capacity of
+//! shared devices, pools and shared counters are as kube-scheduler has them; the first solution in its order is
+//! taken.
 //!
 //! What differs: `distinctAttribute` tells all devices of its requests apart, where kube-scheduler compares
 //! with the last one of each request only; a search ends after a number of steps, not after a time; steps of a
 //! capacity's range are exact, where kube-scheduler rounds up to whole numbers; a share that is taken back gives
-//! its counters back. What kube-scheduler has behind gates that are off, or in beta, and is absent here: devices
-//! with binding conditions (never chosen),
-//! derived attributes, extended resources backed by devices, claims of pod groups.
+//! its counters back. Absent are derived attributes (off in Kubernetes), extended resources backed by devices, and
+//! claims of pod groups.
+//!
+//! Devices with binding conditions are made ready by others for the node that was chosen: the pod is bound once
+//! their conditions are true, and its claims are given back if one fails, or none comes in time
+//! ([`DynamicResourcesArgs::binding_timeout`]).
 //!
 //! ```
 //! use k8s_openapi::api::{core::v1::Node, resource::v1::{DeviceClass, ResourceClaim, ResourceSlice}};
@@ -43,6 +46,7 @@
 mod bind;
 mod capacity;
 mod claims;
+mod conditions;
 mod error;
 mod inventory;
 mod result;
@@ -54,6 +58,7 @@ mod wanted;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use k8s_openapi::api::resource::v1::{
@@ -64,10 +69,13 @@ use rkube_api::{
     client::{Cache, Client},
     context::{Context, Rng},
     helpers::affinity::RequiredNodeAffinity,
+    meta::{ErrorList, FieldError, FieldPath},
 };
+use serde::Deserialize;
 
 use self::claims::{Claims, is_reserved_for};
 use crate::{
+    configuration::duration,
     engine::{Diagnosis, WhatIf},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
@@ -87,6 +95,7 @@ pub use wanted::{Expressions, Wanted};
 pub const NAME: &str = "DynamicResources";
 
 const CANNOT: &str = "cannot allocate all claims";
+const PATIENCE: Duration = Duration::from_secs(600);
 const ELSEWHERE: &str = "resourceclaim not available on the node";
 
 /// Allocates devices. See the module's documentation.
@@ -103,11 +112,43 @@ pub struct DynamicResources {
     expressions: Expressions,
     /// For the IDs of shares.
     rng: Rng,
+    /// How long devices may take to be made ready.
+    patience: Duration,
 }
 
-/// Makes the plugin; it has no arguments.
-pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
-    let plugin = DynamicResources::new(handle);
+/// `DynamicResourcesArgs`; durations as Go writes them, such as `10m`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DynamicResourcesArgs {
+    /// How long kube-scheduler looks for devices on a node. Here that is a number of steps, which a duration does
+    /// not change.
+    pub filter_timeout: Option<String>,
+    /// How long a claim's devices may take to be made ready; ten minutes by default.
+    pub binding_timeout: Option<String>,
+}
+
+impl DynamicResourcesArgs {
+    /// How long a claim's devices may take to be made ready.
+    fn patience(&self) -> Result<Duration, ErrorList> {
+        let mut errors = ErrorList::new();
+        if let Some(text) = self.filter_timeout.as_ref().filter(|text| duration(text).is_none()) {
+            let path = FieldPath::new("filterTimeout");
+            errors.push(FieldError::invalid(&path, text, "must be zero or positive"));
+        }
+        let patience = self.binding_timeout.as_deref().map_or(Some(PATIENCE), duration);
+        if patience.is_none_or(|patience| patience < Duration::from_secs(1)) {
+            let path = FieldPath::new("bindingTimeout");
+            errors.push(FieldError::invalid(&path, &self.binding_timeout, "must be at least 1 second"));
+        }
+        errors.into_result().map(|()| patience.unwrap_or(PATIENCE))
+    }
+}
+
+/// Makes the plugin from [`DynamicResourcesArgs`].
+pub fn make(args: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
+    let args: DynamicResourcesArgs = args.read(NAME)?;
+    let patience = args.patience().map_err(|errors| ConfigError::arguments(NAME, errors.to_string()))?;
+    let plugin = DynamicResources { patience, ..DynamicResources::new(handle) };
     let points = Points::of(plugin).pre_enqueue().pre_filter().filter().post_filter().pre_score().score();
     Ok(points.reserve().pre_bind().done())
 }
@@ -122,6 +163,8 @@ struct Cycle {
     claims: Vec<Arc<ResourceClaim>>,
     /// Where those that are allocated can be used, if not everywhere.
     usable: Vec<Option<RequiredNodeAffinity>>,
+    /// Which of them no node can use: their devices will not be made ready.
+    stuck: Vec<bool>,
     /// What is to be allocated, if anything.
     search: Option<Search>,
     /// The allocated claims that some node could not use.
@@ -160,6 +203,7 @@ impl DynamicResources {
             inventory: Mutex::default(),
             expressions: Expressions::default(),
             rng: handle.context.as_ref().map_or_else(|| Rng::seeded(0), |context| context.rng.clone()),
+            patience: PATIENCE,
         }
     }
 
@@ -196,12 +240,14 @@ impl DynamicResources {
             Some(RequiredNodeAffinity::of_selector(selector))
         };
         let usable = claims.iter().map(selector).collect();
+        let is_stuck = |claim: &Arc<ResourceClaim>| allocation(claim).is_some() && self.is_stuck(claim);
+        let stuck = claims.iter().map(is_stuck).collect();
         let search = match to_allocate.is_empty() {
             true => None,
             false => Some(self.search(to_allocate).map_err(|error| Status::error(error.to_string()))?),
         };
         let (unavailable, found, written) = Default::default();
-        Ok(Some(State(Arc::new(Cycle { claims, usable, search, unavailable, found, written }))))
+        Ok(Some(State(Arc::new(Cycle { claims, usable, stuck, search, unavailable, found, written }))))
     }
 
     fn search(&self, claims: Vec<Arc<ResourceClaim>>) -> Result<Search, AllocateError> {
@@ -355,9 +401,11 @@ impl Cycle {
                 Err(error) => return Status::error(error.to_string()),
             }
         }
-        let elsewhere = self.usable.iter().enumerate();
-        let elsewhere = elsewhere.filter(|(_, it)| it.as_ref().is_some_and(|it| !it.matches_node(node)));
-        let elsewhere: Vec<usize> = elsewhere.map(|(index, _)| index).collect();
+        let not_here = |index: &usize| {
+            let usable = self.usable[*index].as_ref().is_none_or(|usable| usable.matches_node(node));
+            self.stuck[*index] || !usable
+        };
+        let elsewhere: Vec<usize> = (0..self.claims.len()).filter(not_here).collect();
         if !elsewhere.is_empty() {
             self.unavailable.lock().extend(elsewhere);
             return Status::unresolvable(ELSEWHERE);

@@ -30,6 +30,7 @@ use rkube_api::{
 };
 use serde::Deserialize;
 
+pub(crate) use self::bind::still_wanted;
 use self::{
     assumed::Assumed,
     bind::Reserved,

@@ -1,6 +1,6 @@
 //! Writes to claims what was decided: devices and for whom.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::api::{
@@ -8,22 +8,27 @@ use k8s_openapi::api::{
     resource::v1::{AllocationResult, ResourceClaim, ResourceClaimConsumerReference},
 };
 use rkube_api::{
-    client::{Api, Client, ObjectKey, PostParams},
+    client::{Api, Client, EventKind, EventRecorder, ObjectKey, PostParams},
     error::ApiError,
 };
+use tokio::time::{sleep, timeout};
 
 use super::{
-    DynamicResources, State, allocation,
+    Cycle, DynamicResources, State, allocation,
     claims::{FINALIZER, is_reserved_for},
+    conditions::{Readiness, has_conditions, is_overdue, readiness},
 };
 use crate::{
     framework::{CycleState, PreBind, Status},
     lost::{newest, says_nothing},
+    plugins::volume_binding::still_wanted,
     snapshot::{PodInfo, node_of},
 };
 
 /// How often a write is tried when others come in between: many pods can share a claim.
 const TRIES: usize = 32;
+/// How soon it is looked whether devices are ready, and how rarely at last.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// Why a claim was not written.
 #[derive(Debug, thiserror::Error)]
@@ -64,14 +69,21 @@ impl BindError {
 
 #[async_trait]
 impl PreBind for DynamicResources {
-    async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, _: &str) -> Status {
+    fn waits(&self, state: &CycleState, _: &PodInfo) -> bool {
+        state.read::<State>().is_some_and(|State(cycle)| self.has_to_wait(cycle))
+    }
+
+    async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, node: &str) -> Status {
         let Some(State(cycle)) = state.read::<State>() else { return Status::success() };
         let Some(client) = &self.client else { return Status::error("no API server to write claims to") };
         for (index, claim) in cycle.claims.iter().enumerate() {
             if is_reserved_for(claim, &pod.pod) {
                 continue;
             }
-            let decided = self.claims.pending(claim);
+            let mut decided = self.claims.pending(claim);
+            if let (Some(decided), Some(context)) = (&mut decided, &self.context) {
+                decided.allocation_timestamp = Some(context.clock.now());
+            }
             match write(client, claim.clone(), decided, &pod.pod).await {
                 Ok(written) => {
                     self.claims.settle(claim, Some(written.clone()));
@@ -83,7 +95,76 @@ impl PreBind for DynamicResources {
                 }
             }
         }
-        Status::success()
+        if !self.has_to_wait(cycle) {
+            return Status::success();
+        }
+        let name = pod.scheduler_name().to_owned();
+        let note = format!("waiting for binding conditions for device on node {node}");
+        let recorder = EventRecorder::new(client, name.clone()).new_form(name);
+        recorder.record(&*pod.pod, EventKind::Normal, "BindingConditionsPending", "Scheduling", note);
+        match timeout(self.patience, self.until_ready(cycle, client, pod)).await {
+            Ok(Ok(())) => Status::success(),
+            Ok(Err(why)) => Status::error(why),
+            Err(_) => Status::error("device binding timeout"),
+        }
+    }
+}
+
+impl DynamicResources {
+    /// Whether some device of the pod's claims, as they are or are about to be, has to be made ready.
+    fn has_to_wait(&self, cycle: &Cycle) -> bool {
+        cycle.claims.iter().enumerate().any(|(index, claim)| {
+            let written = cycle.written.lock().get(&index).cloned();
+            let known = written.as_deref().and_then(allocation).or_else(|| allocation(claim));
+            match known {
+                Some(known) => has_conditions(known),
+                None => self.claims.pending(claim).is_some_and(|pending| has_conditions(&pending)),
+            }
+        })
+    }
+
+    /// Waits until the devices of all claims are ready, as long as the pod is there.
+    async fn until_ready(&self, cycle: &Cycle, client: &Client, pod: &PodInfo) -> Result<(), String> {
+        let (mut pause, longest) = PAUSES;
+        while !self.is_ready(cycle)? {
+            sleep(pause).await;
+            if pause == longest {
+                still_wanted(client, pod).await?;
+            }
+            pause = (pause * 2).min(longest);
+        }
+        Ok(())
+    }
+
+    fn is_ready(&self, cycle: &Cycle) -> Result<bool, String> {
+        for claim in &cycle.claims {
+            let key = ObjectKey::of(&**claim);
+            let claim = self.claims.get(&key.namespace, &key.name);
+            let claim = claim.ok_or_else(|| format!("could not find ResourceClaim \"{key}\""))?;
+            match readiness(&claim) {
+                Readiness::Ready => {}
+                Readiness::Failed(why) => return Err(why),
+                Readiness::Pending if self.is_overdue(&claim) => {
+                    return Err(format!("claim {} binding timeout", key.name));
+                }
+                Readiness::Pending => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the devices of an allocated claim will not be made ready any more.
+    pub(super) fn is_stuck(&self, claim: &ResourceClaim) -> bool {
+        match readiness(claim) {
+            Readiness::Ready => false,
+            Readiness::Failed(_) => true,
+            Readiness::Pending => self.is_overdue(claim),
+        }
+    }
+
+    fn is_overdue(&self, claim: &ResourceClaim) -> bool {
+        let now = self.context.as_ref().map(|context| context.clock.now().0);
+        now.is_some_and(|now| is_overdue(claim, self.patience, now))
     }
 }
 

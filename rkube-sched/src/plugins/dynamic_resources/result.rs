@@ -59,6 +59,8 @@ fn result(pick: &Pick<'_>) -> DeviceRequestAllocationResult {
         device: device.name.clone(),
         admin_access: ask.admin.filter(|admin| *admin),
         tolerations: (!ask.tolerations.is_empty()).then(|| ask.tolerations.clone()),
+        binding_conditions: device.binding_conditions.clone(),
+        binding_failure_conditions: device.binding_failure_conditions.clone(),
         consumed_capacity: (!consumed.is_empty()).then_some(consumed),
         ..DeviceRequestAllocationResult::default()
     }

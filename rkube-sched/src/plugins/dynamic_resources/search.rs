@@ -281,10 +281,6 @@ impl<'a> Search<'a> {
     /// Whether a request selects a candidate that is on the node.
     fn selects(&self, claim: &Claim, ask: &Ask, at: usize) -> Result<bool, AllocateError> {
         let Candidate { offer, index, .. } = self.candidates[at];
-        // Nothing here waits for devices to be made ready.
-        if offer.device(index).binding_conditions.as_ref().is_some_and(|it| !it.is_empty()) {
-            return Ok(false);
-        }
         let key = (ask.number, offer.devices[index].row);
         let known = self.memo.selected.lock().get(&key).copied();
         let selected = match known {

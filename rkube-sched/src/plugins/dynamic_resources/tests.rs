@@ -305,6 +305,43 @@ fn claims_share_a_device_as_long_as_its_capacity_lasts() {
 }
 
 #[test]
+fn a_claim_whose_devices_failed_is_in_the_way() {
+    let world = World::new();
+    let snapshot = nodes(&["a"]);
+    let device = json!({"name": "d", "bindsToNode": true, "bindingConditions": ["Ready"], "bindingFailureConditions": ["Broken"]});
+    world.slice("a", json!([device]));
+    world.claim("new", exactly(json!({})), Value::Null);
+    let result = found(&world, "new", json!({"metadata": {"name": "a"}})).unwrap();
+    let written = result.devices.unwrap().results.unwrap().remove(0);
+    assert_eq!(written.binding_conditions, Some(vec!["Ready".to_owned()]));
+    assert_eq!(written.binding_failure_conditions, Some(vec!["Broken".to_owned()]));
+    let says = |type_: &str| {
+        let mut status = allocated("d", json!([]));
+        status["allocation"]["devices"]["results"][0]["bindingConditions"] = json!(["Ready"]);
+        status["allocation"]["devices"]["results"][0]["bindingFailureConditions"] = json!(["Broken"]);
+        let condition = json!({"type": type_, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        status["devices"] =
+            json!([{"driver": DRIVER, "pool": "a", "device": "d", "conditions": [condition]}]);
+        world.claim("c", exactly(json!({})), status);
+        world.message(&pod("p", &["c"]), &snapshot)
+    };
+    assert_eq!(says("Ready"), "a");
+    assert_eq!(says("Other"), "a", "it may still become ready");
+    let message = says("Broken");
+    assert!(message.contains("1 resourceclaim not available on the node"), "{message}");
+}
+
+#[test]
+fn arguments() {
+    let made = |args: Value| make(&Args(args), &Handle::default()).map(drop);
+    assert!(made(json!({"filterTimeout": "0s", "bindingTimeout": "1m30s"})).is_ok());
+    let wrong = made(json!({"filterTimeout": "-1s", "bindingTimeout": "500ms"})).unwrap_err().to_string();
+    assert!(wrong.contains("filterTimeout: Invalid value: \"-1s\": must be zero or positive"), "{wrong}");
+    assert!(wrong.contains("bindingTimeout: Invalid value: \"500ms\": must be at least 1 second"), "{wrong}");
+    assert!(made(json!({"bindTimeout": "1s"})).is_err());
+}
+
+#[test]
 fn a_search_that_leads_nowhere_ends() {
     let world = World::new();
     let snapshot = nodes(&["a"]);

@@ -49,7 +49,7 @@ impl VolumeBinding {
             while !self.is_done(&reserved, node)? {
                 sleep(pause).await;
                 if pause == longest {
-                    self.still_wanted(client, pod).await?;
+                    still_wanted(client, pod).await?;
                 }
                 pause = (pause * 2).min(longest);
             }
@@ -130,20 +130,6 @@ impl VolumeBinding {
         Ok(true)
     }
 
-    /// Whether the pod is there to be bound.
-    async fn still_wanted(&self, client: &Client, pod: &PodInfo) -> Result<(), String> {
-        let pods = Api::<Pod>::namespaced(client.clone(), &pod.key.namespace);
-        match pods.get_opt(&pod.key.name).await {
-            Ok(Some(found)) if found.metadata.uid == pod.pod.metadata.uid => Ok(()),
-            Ok(_) => {
-                let name = go_quoted(&pod.key.name);
-                Err(format!("pod does not exist any more: pod {name} not found"))
-            }
-            // It is asked again soon.
-            Err(_) => Ok(()),
-        }
-    }
-
     /// Whether the node reaches the volumes that were made for it.
     async fn is_reached(&self, client: &Client, reserved: &Reserved, name: &str) -> Result<(), String> {
         if reserved.claims.is_empty() {
@@ -165,5 +151,19 @@ impl VolumeBinding {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a pod is there to be bound; it may go while what it needs is made.
+pub(crate) async fn still_wanted(client: &Client, pod: &PodInfo) -> Result<(), String> {
+    let pods = Api::<Pod>::namespaced(client.clone(), &pod.key.namespace);
+    match pods.get_opt(&pod.key.name).await {
+        Ok(Some(found)) if found.metadata.uid == pod.pod.metadata.uid => Ok(()),
+        Ok(_) => {
+            let name = go_quoted(&pod.key.name);
+            Err(format!("pod does not exist any more: pod {name} not found"))
+        }
+        // It is asked again soon.
+        Err(_) => Ok(()),
     }
 }

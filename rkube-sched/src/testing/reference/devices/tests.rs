@@ -175,7 +175,7 @@ fn claim(
 /// Somebody else's claim on a device, or on a share of it.
 fn theirs(pool: &str, device: usize, admin: bool, share: u8) -> ResourceClaim {
     let mut result = json!({"request": "r", "driver": DRIVER, "pool": pool, "device": format!("d{device}"), "adminAccess": admin});
-    if share % 2 == 0 {
+    if share.is_multiple_of(2) {
         result["shareID"] = json!("theirs");
         result["consumedCapacity"] = json!({"m": pick(&["1", "2"], share / 2)});
     }

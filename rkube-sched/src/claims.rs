@@ -3,7 +3,7 @@
 use rkube_api::meta::validation::go_quoted;
 
 use crate::{
-    framework::{ClusterEvent, Status, Subject},
+    framework::{ClusterEvent, Handle, Listers, Status, Subject},
     snapshot::{PodClaim, PodInfo},
 };
 
@@ -13,6 +13,11 @@ pub(crate) const CLAIMS: &str = "persistentvolumeclaims";
 pub(crate) const VOLUMES: &str = "persistentvolumes";
 /// The resource of storage classes.
 pub(crate) const CLASSES: &str = "storageclasses";
+
+/// The listers of plugins that look at pods with volumes only.
+pub(crate) fn listers(handle: &Handle) -> Listers {
+    handle.listers.for_pods(|pod| pod.volumes.is_some())
+}
 
 /// The claims of a pod.
 pub(crate) fn claims_of(pod: &PodInfo) -> &[PodClaim] {

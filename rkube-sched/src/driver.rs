@@ -36,6 +36,8 @@ use std::{
     time::Duration,
 };
 
+use foldhash::fast::FixedState;
+use indexmap::IndexMap;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rkube_api::{
     client::{Change, Client, Informers, Scope, Seen, follow},
@@ -171,6 +173,8 @@ struct Driver {
     departures: Departures,
     /// While all pods are being listed: those that were known before and have not come yet.
     missing: BTreeSet<Uid>,
+    /// Those that wait until all is known that plugins look up for them.
+    early: IndexMap<Uid, Arc<PodInfo>, FixedState>,
     /// Bindings under way.
     bindings: usize,
     /// Of those, the ones that may wait long: they keep nobody from being bound.
@@ -206,6 +210,7 @@ impl Scheduler {
             announcer: Announcer::new(config.scheduled_events),
             departures: Departures::default(),
             missing: BTreeSet::new(),
+            early: IndexMap::default(),
             bindings: 0,
             patient: 0,
             batch: Vec::new(),
@@ -241,17 +246,15 @@ impl Scheduler {
         let (nodes, tell) = (informers.get::<Node>(), driver.inbox.teller(News::Node));
         nodes.on_change(move |change: &Change<Node>| tell(change.clone()));
         let mut pods = driver.follow_pods();
-        let others = driver.handle.listers.sources();
-        for source in &others {
+        let listers = driver.handle.listers.clone();
+        for source in listers.sources() {
             source.follow(Box::new(driver.inbox.teller(News::Other)));
         }
         let synced = async {
             nodes.synced().await;
             // It ends with the scheduler only.
             let _ = pods.wait_for(|listed| *listed).await;
-            for source in &others {
-                source.ready().await;
-            }
+            listers.ready().await;
         };
         if token.run_until_cancelled(synced).await.is_none() {
             return context.spawner.stop().await;
@@ -344,6 +347,7 @@ impl Driver {
                 News::Pod(seen) => self.pod_seen(&seen),
                 News::Node(change) => self.node_changed(&change),
                 News::Other(event) => self.queue.on_event(&event, Instant::now()),
+                News::Known => self.early_pods_wait(),
                 News::Ended(ended) => ended.into_iter().for_each(|ended| self.binding_ended(ended)),
                 News::Spared { victim, preemptor } => self.spared(&victim, &preemptor),
                 News::Look(to) => self.show(to),

@@ -73,7 +73,16 @@ pub struct Informers {
 
 struct Running {
     informer: Arc<dyn Any + Send + Sync>,
-    synced: watch::Receiver<bool>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// How far an informer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nobody needs it yet.
+    Idle,
+    Started,
+    Synced,
 }
 
 impl std::fmt::Debug for Informers {
@@ -100,6 +109,18 @@ impl Informers {
 
     /// The informer of some objects of a kind, started at the first call.
     pub fn get_scoped<K: Kind>(&self, scope: Scope) -> Informer<K> {
+        let informer = self.idle_scoped(scope);
+        informer.start();
+        informer
+    }
+
+    /// The informer of all objects of a kind, not started by this call: its cache is empty until somebody
+    /// [starts](Informer::start) it, or [gets](Informers::get) it from here.
+    pub fn idle<K: Kind>(&self) -> Informer<K> {
+        self.idle_scoped(Scope::default())
+    }
+
+    fn idle_scoped<K: Kind>(&self, scope: Scope) -> Informer<K> {
         let mut running = self.running.lock();
         let key = (TypeId::of::<K>(), scope.clone());
         if let Some(found) = running.get(&key)
@@ -107,21 +128,19 @@ impl Informers {
         {
             return Informer(inner);
         }
-        let (synced, receiver) = watch::channel(false);
-        let inner = Arc::new(Inner { cache: Cache::default(), handlers: Mutex::default(), synced });
-        running.insert(key, Running { informer: inner.clone(), synced: receiver });
-        let keep = inner.clone().keeper();
-        let (client, spawner) = (self.client.clone(), self.client.context().spawner.clone());
-        spawner.spawn("informer", async move { follow(&client, scope, keep).await });
+        let (progress, receiver) = watch::channel(Progress::Idle);
+        let (cache, handlers) = (Cache::default(), Mutex::default());
+        let inner = Arc::new(Inner { client: self.client.clone(), scope, cache, handlers, progress });
+        running.insert(key, Running { informer: inner.clone(), progress: receiver });
         Informer(inner)
     }
 
     /// Waits until every informer started so far has seen the whole of its kind once.
     pub async fn synced(&self) {
-        let waiting: Vec<_> = self.running.lock().values().map(|running| running.synced.clone()).collect();
-        for mut synced in waiting {
+        let waiting: Vec<_> = self.running.lock().values().map(|running| running.progress.clone()).collect();
+        for mut progress in waiting {
             // The sender lives in the informer, which the map holds.
-            let _ = synced.wait_for(|synced| *synced).await;
+            let _ = progress.wait_for(|progress| *progress != Progress::Started).await;
         }
     }
 }
@@ -129,10 +148,12 @@ impl Informers {
 type Handler<K> = Box<dyn Fn(&Change<K>) + Send + Sync>;
 
 struct Inner<K> {
+    client: Client,
+    scope: Scope,
     cache: Cache<K>,
     /// Held while a change is applied and told, so that every handler sees every change once, in order.
     handlers: Mutex<Vec<Handler<K>>>,
-    synced: watch::Sender<bool>,
+    progress: watch::Sender<Progress>,
 }
 
 /// A cache of one kind's objects and the news of their changes. Clones share both.
@@ -156,15 +177,37 @@ impl<K: Kind> Informer<K> {
         &self.0.cache
     }
 
+    /// Starts it, if it is not: it watches as long as the client's spawner runs tasks.
+    pub fn start(&self) {
+        let begins = self.0.progress.send_if_modified(|progress| {
+            let idle = *progress == Progress::Idle;
+            if idle {
+                *progress = Progress::Started;
+            }
+            idle
+        });
+        if begins {
+            let (client, scope, keep) =
+                (self.0.client.clone(), self.0.scope.clone(), self.0.clone().keeper());
+            let spawner = client.context().spawner.clone();
+            spawner.spawn("informer", async move { follow(&client, scope, keep).await });
+        }
+    }
+
+    /// Whether it was started.
+    pub fn is_started(&self) -> bool {
+        *self.0.progress.borrow() != Progress::Idle
+    }
+
     /// Waits until the cache has held the whole of its kind once.
     pub async fn synced(&self) {
         // The sender is in `self`.
-        let _ = self.0.synced.subscribe().wait_for(|synced| *synced).await;
+        let _ = self.0.progress.subscribe().wait_for(|progress| *progress == Progress::Synced).await;
     }
 
     /// Whether the cache has held the whole of its kind once.
     pub fn has_synced(&self) -> bool {
-        *self.0.synced.borrow()
+        *self.0.progress.borrow() == Progress::Synced
     }
 
     /// Tells `handler` of every change, in order, after the cache has it; what is cached already comes
@@ -208,7 +251,7 @@ impl<K: Kind> Inner<K> {
             Seen::Gone(last) => self.remove(&ObjectKey::of(&*last), Some(last)),
             Seen::Listed => {
                 std::mem::take(&mut missing).iter().for_each(|key| self.remove(key, None));
-                self.synced.send_replace(true);
+                self.progress.send_replace(Progress::Synced);
             }
         }
     }
@@ -259,12 +302,7 @@ mod tests {
 
     #[test]
     fn a_handler_that_panics_harms_nobody_else() {
-        let inner = Inner {
-            cache: Cache::<Pod>::default(),
-            handlers: Mutex::default(),
-            synced: watch::channel(false).0,
-        };
-        let informer = Informer(Arc::new(inner));
+        let informer = Informers::new(client(Arc::new(Pages::default()))).idle::<Pod>();
         informer.cache().add_index("bad", |_: &Pod| panic!("an index"));
         informer.0.put(pod("early", 1));
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -317,11 +355,27 @@ mod tests {
         }
     }
 
+    fn client(transport: Arc<dyn Transport>) -> Client {
+        Client::new(transport, Credentials::Anonymous, "test", Context::simulated(1))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_informer_asks_for_nothing_until_it_is_started() {
+        let pages = Arc::new(Pages::default());
+        let informers = Informers::new(client(pages.clone()));
+        let informer = informers.idle::<Pod>();
+        informers.synced().await;
+        assert_eq!((pages.asked.lock().len(), informer.has_synced()), (0, false));
+        informers.get::<Pod>();
+        informer.start();
+        informers.synced().await;
+        assert_eq!((pages.asked.lock().len(), informer.cache().len()), (2, 2), "two pages, once");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_informer_asks_for_all_at_once_and_takes_the_pages_that_come() {
         let pages = Arc::new(Pages::default());
-        let client = Client::new(pages.clone(), Credentials::Anonymous, "test", Context::simulated(1));
-        let informer = Informers::new(client).get::<Pod>();
+        let informer = Informers::new(client(pages.clone())).get::<Pod>();
         informer.synced().await;
         let asked: Vec<_> =
             pages.asked.lock().iter().map(|it| (it.limit, it.continue_token.clone())).collect();

@@ -16,6 +16,8 @@ pub(super) enum News {
     Pod(Seen<Pod>),
     Node(Change<Node>),
     Other(ClusterEvent),
+    /// More objects are known that plugins look up for some pods.
+    Known,
     Ended(Vec<Ended>),
     /// A pod was to make room for another one and could not be sent away.
     Spared {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerImage, Node, Pod};
 use rkube_api::client::{Change, Seen};
 use tokio::time::Instant;
 
-use super::Driver;
+use super::{Driver, inbox::News};
 use crate::{
     framework::ClusterEvent,
     snapshot::{PlacedPod, PodInfo, Uid, is_terminal, node_of, uid_of},
@@ -68,14 +68,36 @@ impl Driver {
 
     fn known_pods(&self) -> BTreeSet<Uid> {
         let placed = self.snapshot.pods().map(|(pod, _)| pod.uid.clone());
-        placed.chain(self.queue.uids().cloned()).chain(self.handle.members.uids()).collect()
+        let waiting = self.queue.uids().chain(self.early.keys()).cloned();
+        placed.chain(waiting).chain(self.handle.members.uids()).collect()
     }
 
     fn pod_waits(&mut self, pod: &Arc<Pod>, now: Instant) {
         let info = PodInfo::new(pod.clone());
         // One that was just bound may show late that it waited.
         if self.queue.is_in_flight(&info.uid) || !self.snapshot.is_assumed(&info.uid) {
-            self.queue.update(Arc::new(info), now);
+            self.when_known(Arc::new(info), now);
+        }
+    }
+
+    /// Puts a pod into the queue, but not before the objects are known that plugins look up for it. Others go on.
+    fn when_known(&mut self, pod: Arc<PodInfo>, now: Instant) {
+        if self.handle.listers.are_known_for(&pod) {
+            return self.queue.update(pod, now);
+        }
+        if let Some(known) = self.handle.listers.start_for(&pod) {
+            let tell = self.inbox.teller(|()| News::Known);
+            self.client_spawner().spawn("scheduler-objects", async move {
+                known.await;
+                tell(());
+            });
+        }
+        self.early.insert(pod.uid.clone(), pod);
+    }
+
+    pub(super) fn early_pods_wait(&mut self) {
+        for pod in std::mem::take(&mut self.early).into_values() {
+            self.when_known(pod, Instant::now());
         }
     }
 
@@ -96,6 +118,7 @@ impl Driver {
             }
             None => {
                 self.queue.delete(&placed.uid);
+                self.early.shift_remove(&placed.uid);
                 Some(ClusterEvent::pod_assigned(placed))
             }
         };
@@ -106,6 +129,7 @@ impl Driver {
 
     fn pod_gone(&mut self, uid: &Uid, now: Instant) {
         self.queue.delete(uid);
+        self.early.shift_remove(uid);
         self.handle.waiting.reject(uid, "", "the pod was deleted");
         if let Some(placed) = self.snapshot.remove_pod(uid) {
             self.queue.on_event(&ClusterEvent::assigned_pod_deleted(placed), now);

@@ -193,13 +193,14 @@ fn uses_claims(pod: &PodInfo) -> bool {
 
 impl DynamicResources {
     fn new(handle: &Handle) -> Self {
+        let listers = handle.listers.for_pods(uses_claims);
         Self {
             client: handle.client.clone(),
             context: handle.context.clone(),
-            claims: Claims::new(handle.listers.get()),
-            classes: handle.listers.get(),
-            slices: handle.listers.get(),
-            rules: handle.listers.get(),
+            claims: Claims::new(listers.get()),
+            classes: listers.get(),
+            slices: listers.get(),
+            rules: listers.get(),
             inventory: Mutex::default(),
             expressions: Expressions::default(),
             rng: handle.context.as_ref().map_or_else(|| Rng::seeded(0), |context| context.rng.clone()),

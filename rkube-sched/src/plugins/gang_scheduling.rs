@@ -70,7 +70,8 @@ pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
 
 impl GangScheduling {
     fn new(handle: &Handle) -> Self {
-        Self { groups: handle.listers.get(), handle: handle.clone(), gangs: Mutex::default() }
+        let groups = handle.listers.for_pods(|pod| pod.scheduling_group().is_some()).get();
+        Self { groups, handle: handle.clone(), gangs: Mutex::default() }
     }
 
     /// The gang that a pod belongs to, and how many of it must be there. `Err`: its group is missing.

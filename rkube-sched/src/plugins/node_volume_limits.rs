@@ -20,7 +20,7 @@ use rkube_api::{
 
 use self::ledger::{Answers, Demand, Ledger, Reading, Said};
 use crate::{
-    claims::{CLAIMS, claims_of, is_of_pod, not_found},
+    claims::{CLAIMS, claims_of, is_of_pod, listers, not_found},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
@@ -99,7 +99,7 @@ fn of_volume(volume: &PersistentVolume) -> Option<Attachable> {
 
 impl NodeVolumeLimits {
     fn new(handle: &Handle) -> Self {
-        let listers = &handle.listers;
+        let listers = listers(handle);
         let plugin = Self {
             claims: listers.get(),
             volumes: listers.get(),

@@ -38,7 +38,7 @@ use self::{
 };
 use super::node_resources_fit::{ShapePoint, on_curve, scaled, validate_shape};
 use crate::{
-    claims::{CLAIMS, CLASSES, VOLUMES, claims_of, is_of_pod, not_found},
+    claims::{CLAIMS, CLASSES, VOLUMES, claims_of, is_of_pod, listers, not_found},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Normalization, Plugin, PointSet, Points, PreBind, PreFilter, PreFiltered, PreScore, Reserve,
@@ -110,7 +110,7 @@ impl VolumeBinding {
         validate_shape(&FieldPath::new("shape"), &args.shape, &mut errors);
         errors.into_result().map_err(|errors| ConfigError::arguments(NAME, errors.to_string()))?;
         let seconds = u64::try_from(args.bind_timeout_seconds).unwrap_or(0);
-        let listers = &handle.listers;
+        let listers = listers(handle);
         let volumes = listers.get::<PersistentVolume>();
         volumes.add_index(BY_CLASS, |volume| vec![volume_class(volume).to_owned()]);
         // Its events are of interest, though nothing is read from it.

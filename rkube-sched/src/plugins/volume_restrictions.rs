@@ -8,7 +8,7 @@ use rkube_api::{
 };
 
 use crate::{
-    claims::{CLAIMS, claims_of, is_of_pod, not_found},
+    claims::{CLAIMS, claims_of, is_of_pod, listers, not_found},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFilterExtensions, PreFiltered, Resource, Status, Subject,
@@ -30,7 +30,7 @@ pub struct VolumeRestrictions {
 
 /// Makes the plugin; it has no arguments.
 pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
-    let plugin = VolumeRestrictions { claims: handle.listers.get() };
+    let plugin = VolumeRestrictions { claims: listers(handle).get() };
     Ok(Points::of(plugin).pre_filter().filter().done())
 }
 

@@ -13,7 +13,7 @@ use rkube_api::{
 };
 
 use crate::{
-    claims::{CLAIMS, CLASSES, VOLUMES, is_of_pod, not_found},
+    claims::{CLAIMS, CLASSES, VOLUMES, is_of_pod, listers, not_found},
     framework::{
         Actions, Args, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Locality,
         Plugin, PointSet, Points, PreFilter, PreFiltered, Resource, Status, Subject,
@@ -43,7 +43,7 @@ pub struct VolumeZone {
 
 /// Makes the plugin; it has no arguments.
 pub fn make(_: &Args, handle: &Handle) -> Result<PointSet, ConfigError> {
-    let listers = &handle.listers;
+    let listers = listers(handle);
     let plugin = VolumeZone { claims: listers.get(), volumes: listers.get(), classes: listers.get() };
     Ok(Points::of(plugin).pre_filter().filter().done())
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod binding;
+mod demand;
 #[cfg(feature = "dra")]
 mod devices;
 mod faults;

@@ -60,6 +60,9 @@ impl Alone {
     }
 }
 
+/// So many pods are made before the time is taken that their decisions take.
+const AT_ONCE: usize = 50_000;
+
 /// Decisions a second, on one core.
 pub(crate) fn rate(workload: &Workload, nodes: usize) -> f64 {
     let info = |pod| Arc::new(PodInfo::new(Arc::new(pod)));
@@ -85,21 +88,31 @@ pub(crate) fn rate(workload: &Workload, nodes: usize) -> f64 {
         alone.place(&info(pod));
     }
     workload.measured_pods(nodes).for_each(|pod| alone.show(workload, &pod));
-    let measured: Vec<_> = workload.measured_pods(nodes).map(info).collect();
+    let mut measured = workload.measured_pods(nodes).map(info);
+    let count = workload.sizes(nodes).measured;
     let beside = workload.beside.as_ref().map(|(every, shape)| (*every, crate::workloads::parsed(shape)));
     let others = beside.iter().flat_map(|(every, shape)| {
-        (0..measured.len() / every).map(|number| info(crate::workloads::named(shape, "beside", number, 0)))
+        (0..count / every).map(|number| info(crate::workloads::named(shape, "beside", number, 0)))
     });
     let mut others: Vec<_> = others.collect();
     alone.decided = 0;
-    let start = crate::thread_time();
-    for (number, pod) in measured.iter().enumerate() {
-        alone.place(pod);
-        if beside.as_ref().is_some_and(|(every, _)| number % every == every - 1)
-            && let Some(other) = others.pop()
-        {
-            alone.place(&other);
+    let (mut number, mut took) = (0, Duration::ZERO);
+    loop {
+        // Not all at once: a million whole pods would not fit.
+        let some: Vec<_> = measured.by_ref().take(AT_ONCE).collect();
+        if some.is_empty() {
+            return alone.decided as f64 / took.max(Duration::from_nanos(1)).as_secs_f64();
         }
+        let start = crate::thread_time();
+        for pod in &some {
+            alone.place(pod);
+            number += 1;
+            if beside.as_ref().is_some_and(|(every, _)| number % every == 0)
+                && let Some(other) = others.pop()
+            {
+                alone.place(&other);
+            }
+        }
+        took += crate::thread_time() - start;
     }
-    alone.decided as f64 / (crate::thread_time() - start).max(Duration::from_nanos(1)).as_secs_f64()
 }

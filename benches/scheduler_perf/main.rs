@@ -6,6 +6,7 @@
 //! cargo bench --bench scheduler_perf -- 5000                      # on 5,000 nodes only
 //! cargo bench --bench scheduler_perf -- SchedulingBasic 5000 500  # one of them
 //! cargo bench --bench scheduler_perf -- --steady                  # latency at a steady rate of arrival
+//! cargo bench --bench scheduler_perf -- --flat                    # from 5,000 to 100,000 nodes
 //! cargo bench --bench scheduler_perf -- --million                 # 1,000,000 pods on 100,000 nodes, once
 //! cargo bench --bench scheduler_perf -- --million 5000            # ten pods a node on fewer
 //! ```
@@ -81,25 +82,64 @@ fn report(workload: &Arc<Workload>, nodes: usize) {
     );
 }
 
-/// The most memory that this process had, in bytes.
-fn most_memory() -> u64 {
+/// A line of what the kernel says of this process's memory, in bytes.
+fn memory(line: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    let line = status.lines().find(|it| it.starts_with(line)).unwrap_or_default();
     let kilobytes = line.split_whitespace().nth(1).and_then(|kilobytes| kilobytes.parse::<u64>().ok());
     kilobytes.unwrap_or_default() * 1024
+}
+
+/// The most memory that this process had, in bytes.
+fn most_memory() -> u64 {
+    memory("VmHWM:")
+}
+
+/// The memory that it has now.
+fn resident() -> u64 {
+    memory("VmRSS:")
 }
 
 /// Many small pods in memory, one run.
 fn million(nodes: usize) {
     let workload = Arc::new(workloads::million());
-    let Rates { created, bound, each, memory } = pipeline::run(&workload, nodes);
     let pods = workload.sizes(nodes).measured;
-    println!("| nodes | pods | created | bound | CPU a pod | memory |");
-    println!("|---|---|---|---|---|---|");
+    let Rates { created, bound, each, a_node, a_pod } = pipeline::run(&workload, nodes);
+    let most = most_memory() / 1_000_000;
+    // Afterwards: it would be among the most memory.
+    let decided = decisions::rate(&workload, nodes);
     println!(
-        "| {nodes} | {pods} | {created:.0}/s | {bound:.0}/s | {each:.0} us | {} MB |",
-        memory / 1_000_000
+        "| nodes | pods | decisions | created | bound | CPU a pod | a node takes | a pod takes | most memory |"
     );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| {nodes} | {pods} | {decided:.0}/s | {created:.0}/s | {bound:.0}/s | {each:.0} us | {a_node} bytes | {a_pod} bytes | {most} MB |",
+    );
+}
+
+/// What a pod costs on more and more nodes, in workloads whose pods form classes.
+fn flat() {
+    const SIZES: [usize; 3] = [5_000, 15_000, workloads::MOST_NODES];
+    println!("| workload | nodes | pods | a decision | times | CPU a pod | times |");
+    println!("|---|---|---|---|---|---|---|");
+    for workload in
+        workloads::all().into_iter().filter(|workload| workloads::CLASSED.contains(&workload.name))
+    {
+        let workload = Arc::new(workload);
+        let mut first = None;
+        for nodes in SIZES {
+            let decision = 1e6 / median((0..RUNS).map(|_| decisions::rate(&workload, nodes)).collect());
+            let each = median((0..RUNS).map(|_| pipeline::run(&workload, nodes).each).collect());
+            let (of_decision, of_pod) = *first.get_or_insert((decision, each));
+            println!(
+                "| {} | {nodes} | {} | {decision:.2} us | {:.2} | {each:.0} us | {:.2} |",
+                workload.name,
+                workload.sizes(nodes).measured,
+                decision / of_decision,
+                each / of_pod
+            );
+        }
+    }
 }
 
 /// How long the allocator keeps memory that nobody uses, in milliseconds, unless the caller has set it: with
@@ -116,6 +156,9 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if wanted.iter().any(|argument| argument == "--steady") {
         return pipeline::steady();
+    }
+    if wanted.iter().any(|argument| argument == "--flat") {
+        return flat();
     }
     let sizes: Vec<usize> = wanted.iter().filter_map(|argument| argument.parse().ok()).collect();
     if wanted.iter().any(|argument| argument == "--million") {

@@ -125,15 +125,19 @@ pub(crate) struct Rates {
     pub(crate) bound: f64,
     /// What each pod took of all cores together, in microseconds.
     pub(crate) each: f64,
-    /// The most memory that the process had, in bytes.
-    pub(crate) memory: u64,
+    /// The memory that a node of the filled cluster takes, with its share of all else, in bytes.
+    pub(crate) a_node: u64,
+    /// The memory that a measured pod takes once all are bound.
+    pub(crate) a_pod: u64,
 }
 
 /// Runs a workload in a cluster of its own.
 pub(crate) fn run(workload: &Arc<Workload>, nodes: usize) -> Rates {
     let workload = workload.clone();
     on_all_cores(async move {
+        let empty = crate::resident();
         let cluster = filled(&workload, nodes).await;
+        let full = crate::resident();
         let count = workload.sizes(nodes).measured;
         let new = workload.measured_pods(nodes);
         // Made before they are needed, unless there are too many.
@@ -154,13 +158,15 @@ pub(crate) fn run(workload: &Arc<Workload>, nodes: usize) -> Rates {
         until_bound(&mut events, "measured", count, |_, _| {}).await;
         let (took, worked) = (start.elapsed(), crate::process_time() - before);
         creating.join().await;
+        let a_pod = crate::resident().saturating_sub(full) / count as u64;
         cluster.stop().await;
         let (count, created) = (count as f64, created.lock().as_secs_f64());
         Rates {
             created: count / created,
             bound: count / took.as_secs_f64(),
             each: worked.as_secs_f64() * 1e6 / count,
-            memory: crate::most_memory(),
+            a_node: full.saturating_sub(empty) / nodes as u64,
+            a_pod,
         }
     })
 }

@@ -37,6 +37,14 @@ pub(crate) struct Sizes {
     pub(crate) measured: usize,
 }
 
+/// Those whose pods form classes: what they ask of a node does not depend on other pods.
+pub(crate) const CLASSED: [&str; 5] = [
+    "SchedulingBasic",
+    "SchedulingNodeAffinity",
+    "SchedulingSecrets",
+    "Unschedulable",
+    "SchedulingWhileGated",
+];
 /// The first half of upstream's two namespaces; measured pods are in the other.
 pub(crate) const NAMESPACES: [&str; 2] = ["sched-0", "sched-1"];
 /// The class of pods that come before others.

@@ -88,7 +88,8 @@ impl Listers {
     /// known; until then their caches are empty. Which pods they are must not change as long as a pod waits.
     ///
     /// ```
-    /// use rkube_sched::{framework::Handle, k8s_openapi::api::core::v1::PersistentVolume};
+    /// use k8s_openapi::api::core::v1::PersistentVolume;
+    /// use rkube_sched::framework::Handle;
     /// # let handle = Handle::default();
     /// let listers = handle.listers.for_pods(|pod| pod.volumes.is_some());
     /// let volumes = listers.get::<PersistentVolume>();

@@ -170,7 +170,7 @@ impl Listers {
             }
         }
         let listers = self.clone();
-        (!asked.is_empty()).then(|| async move {
+        (!asked.is_empty()).then_some(async move {
             for (number, sources) in asked {
                 for source in sources {
                     source.ready().await;

@@ -285,9 +285,15 @@ async fn a_pod_that_goes_while_its_device_is_made_ready_leaves_its_room_at_once(
         pod.spec.as_mut().unwrap().containers[0].ports = ports;
         pod
     };
-    pods.create(&PostParams::default(), on_port(pod("a"))).await.unwrap();
-    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
-    cluster.wait_for(&claims, &name, |claim| device_of(claim).is_some()).await.unwrap();
+    // One that stays when its pod goes.
+    let request = json!({"name": "one", "exactly": {"deviceClassName": "gpu"}});
+    let claim = json!({"metadata": {"name": "kept"}, "spec": {"devices": {"requests": [request]}}});
+    claims.create(&PostParams::default(), read(claim)).await.unwrap();
+    let mut waiting = pod("a");
+    waiting.spec.as_mut().unwrap().resource_claims =
+        read(json!([{"name": "gpu", "resourceClaimName": "kept"}]));
+    pods.create(&PostParams::default(), on_port(waiting)).await.unwrap();
+    cluster.wait_for(&claims, "kept", |claim| device_of(claim).is_some()).await.unwrap();
     let plain = json!({"metadata": {"name": "b"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     pods.create(&PostParams::default(), on_port(read(plain))).await.unwrap();
     cluster.wait_for(&pods, "b", |pod| waits(pod).is_some()).await.unwrap();
@@ -296,5 +302,27 @@ async fn a_pod_that_goes_while_its_device_is_made_ready_leaves_its_room_at_once(
     let soon = std::time::Duration::from_secs(60);
     let ready = cluster.wait_for(&pods, "b", |pod| pod.is_some_and(rkube::is_ready));
     tokio::time::timeout(soon, ready).await.unwrap().unwrap();
+    cluster.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_not_made_ready_in_time_is_given_back() {
+    let cluster = Cluster::builder().simulated(27).nodes(1).start().await.unwrap();
+    let client = cluster.client();
+    let slices = offer_fabric(&client).await;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
+    let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
+    pods.create(&PostParams::default(), pod("a")).await.unwrap();
+    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
+    cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-0")).await.unwrap();
+    // The next one is taken, once the first has had its ten minutes.
+    let mut slice = (*slices.get("fabric").await.unwrap()).clone();
+    slice.spec.devices.as_mut().unwrap().remove(0);
+    slices.update(&PostParams::default(), slice).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(590)).await;
+    assert_eq!(device_of(Some(&claims.get(&name).await.unwrap())), Some("gpu-0"));
+    cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-1")).await.unwrap();
+    say(&claims, &name, "Attached").await;
+    cluster.wait_for(&pods, "a", |pod| pod.is_some_and(rkube::is_ready)).await.unwrap();
     cluster.stop().await;
 }

@@ -8,7 +8,7 @@
 //! <https://kubernetes.io/docs/concepts/storage/storage-classes/#volume-binding-mode>
 
 mod assumed;
-mod bind;
+pub(super) mod bind;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -30,7 +30,6 @@ use rkube_api::{
 };
 use serde::Deserialize;
 
-pub(crate) use self::bind::still_wanted;
 use self::{
     assumed::Assumed,
     bind::Reserved,

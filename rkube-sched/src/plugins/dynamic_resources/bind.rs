@@ -21,7 +21,7 @@ use super::{
 use crate::{
     framework::{CycleState, PreBind, Status},
     lost::{newest, says_nothing},
-    plugins::volume_binding::still_wanted,
+    plugins::volume_binding::bind::still_wanted,
     snapshot::{PodInfo, node_of},
 };
 

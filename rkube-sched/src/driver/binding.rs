@@ -1,6 +1,6 @@
 //! What happens to a pod between its decision and its node: Permit's wait, PreBind, Bind, PostBind.
 
-use std::{collections::BTreeSet, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use futures::{StreamExt, poll, stream::FuturesUnordered};
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 
 use super::inbox::{Inbox, News};
 use crate::{
-    framework::{CycleState, Permission, PreBind, Profile, Status, WaitingPods, contained, contained_async},
+    framework::{CycleState, PreBind, Profile, Status, WaitingPods, contained, contained_async},
     queue::QueuedPod,
     snapshot::NodeView,
 };
@@ -43,21 +43,15 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Hold {
     verdict: oneshot::Receiver<Status>,
-    /// When each plugin's patience ends, soonest first.
-    deadlines: Vec<(Instant, &'static str, Duration)>,
+    since: Instant,
+    /// How long each plugin waits, the least patient first.
+    holders: Vec<(Duration, &'static str)>,
 }
 
 impl Binding {
-    /// Runs Reserve. A failure leaves nothing reserved.
+    /// Runs Reserve.
     pub(super) fn reserve(&mut self, node: NodeView<'_>) -> Status {
-        for plugin in &self.profile.reserve {
-            let reserve = || plugin.reserve(&mut self.state, &self.pod.info, node);
-            let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
-            if !status.is_success() {
-                return status.from_plugin(plugin.name());
-            }
-        }
-        Status::success()
+        self.profile.reserve(&mut self.state, &self.pod.info, node)
     }
 
     /// Whether PreBind will wait for others. A plugin that panics here will again there.
@@ -70,33 +64,17 @@ impl Binding {
 
     /// Gives back what Reserve took, last first.
     pub(super) fn unreserve(&mut self) {
-        for plugin in self.profile.reserve.iter().rev() {
-            // It is logged; the others get their turn.
-            let unreserve = || plugin.unreserve(&mut self.state, &self.pod.info, &self.node);
-            let _ = contained(plugin.name(), "Unreserve", unreserve);
-        }
+        self.profile.unreserve(&mut self.state, &self.pod.info, &self.node);
     }
 
     /// Runs Permit. If plugins want to wait, the pod is known to `waiting` from now on.
     pub(super) fn permit(&mut self, waiting: &WaitingPods) -> Result<Option<Hold>, Status> {
-        let mut deadlines = Vec::new();
-        for plugin in &self.profile.permit {
-            let permit = || plugin.permit(&mut self.state, &self.pod.info, &self.node);
-            match contained(plugin.name(), "Permit", permit)? {
-                Permission::Allow => {}
-                Permission::Deny(status) => return Err(status.from_plugin(plugin.name())),
-                Permission::Wait(patience) => {
-                    deadlines.push((Instant::now() + patience, plugin.name(), patience));
-                }
-            }
-        }
-        if deadlines.is_empty() {
+        let holders = self.profile.permit(&mut self.state, &self.pod.info, &self.node)?;
+        if holders.is_empty() {
             return Ok(None);
         }
-        deadlines.sort_unstable();
-        let plugins: BTreeSet<_> = deadlines.iter().map(|(_, plugin, _)| *plugin).collect();
-        let verdict = waiting.hold(&self.pod.info.uid, plugins);
-        Ok(Some(Hold { verdict, deadlines }))
+        let verdict = waiting.hold(&self.pod.info.uid, holders.iter().map(|(_, plugin)| *plugin).collect());
+        Ok(Some(Hold { verdict, since: Instant::now(), holders }))
     }
 
     /// Waits as long as Permit wants, then goes all the way and tells how it ended.
@@ -179,13 +157,13 @@ pub(super) async fn run_all(bindings: Vec<Binding>, inbox: Arc<Inbox>) {
 
 impl Hold {
     async fn wait(mut self, uid: &str, waiting: &WaitingPods) -> Status {
-        for (deadline, plugin, patience) in self.deadlines {
+        for (patience, plugin) in self.holders {
             tokio::select! {
                 biased;
                 verdict = &mut self.verdict => {
                     return verdict.unwrap_or_else(|_| Status::error("the wait was given up"));
                 }
-                () = sleep_until(deadline) => {}
+                () = sleep_until(self.since + patience) => {}
             }
             if waiting.pending(uid).contains(&plugin) {
                 let text = format!("rejected due to timeout after waiting {patience:?} at plugin {plugin}");

@@ -3,14 +3,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    Args, Bind, ClusterEvent, ConfigError, Filter, Handle, Hint, Interest, Permit, Plugin, PluginRegistry,
-    Point, PointSet, PostBind, PostFilter, PreBind, PreEnqueue, PreFilter, PreScore, QueueSort, Reserve,
-    Score, contained,
+    Args, Bind, ClusterEvent, ConfigError, CycleState, Filter, Handle, Hint, Interest, Permission, Permit,
+    Plugin, PluginRegistry, Point, PointSet, PostBind, PostFilter, PreBind, PreEnqueue, PreFilter, PreScore,
+    QueueSort, Reserve, Score, Status, contained,
 };
-use crate::{queue::QueuedPod, snapshot::PodInfo};
+use crate::{
+    queue::QueuedPod,
+    snapshot::{NodeView, PodInfo},
+};
 
 /// The scheduler name of pods that name none.
 pub const DEFAULT_SCHEDULER: &str = "default-scheduler";
@@ -290,6 +294,48 @@ impl Profile {
             // Who rejected a pod that Permit held need not be a plugin: nobody knows what helps.
             None => Hint::Queue,
         }
+    }
+}
+
+/// The points between a decision and its binding.
+impl Profile {
+    /// Runs Reserve up to the first plugin that does not succeed; then [`Profile::unreserve`] has to follow.
+    pub(crate) fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
+        for plugin in &self.reserve {
+            let reserve = || plugin.reserve(state, pod, node);
+            let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
+            if !status.is_success() {
+                return status.from_plugin(plugin.name());
+            }
+        }
+        Status::success()
+    }
+
+    /// Gives back what Reserve took, last first.
+    pub(crate) fn unreserve(&self, state: &mut CycleState, pod: &PodInfo, node: &str) {
+        for plugin in self.reserve.iter().rev() {
+            // A panic is logged; the others get their turn.
+            let _ = contained(plugin.name(), "Unreserve", || plugin.unreserve(state, pod, node));
+        }
+    }
+
+    /// Runs Permit: which plugins want to hold the pod and how long, the least patient first. None: it may go.
+    pub(crate) fn permit(
+        &self,
+        state: &mut CycleState,
+        pod: &PodInfo,
+        node: &str,
+    ) -> Result<Vec<(Duration, &'static str)>, Status> {
+        let mut holders = Vec::new();
+        for plugin in &self.permit {
+            match contained(plugin.name(), "Permit", || plugin.permit(state, pod, node))? {
+                Permission::Allow => {}
+                Permission::Deny(status) => return Err(status.from_plugin(plugin.name())),
+                Permission::Wait(patience) => holders.push((patience, plugin.name())),
+            }
+        }
+        holders.sort_unstable();
+        Ok(holders)
     }
 }
 

@@ -1,11 +1,11 @@
 //! What plugins have reserved for the pods of a simulation.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
 use crate::{
-    framework::{CycleState, Permission, Profile, Profiles, Status, WaitingPods, contained},
+    framework::{CycleState, Profile, Profiles, Status, WaitingPods},
     snapshot::{NodeView, PodInfo, Snapshot, Uid},
 };
 
@@ -32,42 +32,16 @@ impl Reservation {
         Self { profile, state, pod, node }
     }
 
-    fn reserve(&mut self, node: NodeView<'_>) -> Status {
-        for plugin in &self.profile.reserve {
-            let reserve = || plugin.reserve(&mut self.state, &self.pod, node);
-            let status = contained(plugin.name(), "Reserve", reserve).unwrap_or_else(|status| status);
-            if !status.is_success() {
-                return status.from_plugin(plugin.name());
-            }
-        }
-        Status::success()
-    }
-
     /// Asks Permit. If plugins want to wait, the pod is known to `waiting` from now on.
     fn permit(&mut self, waiting: &WaitingPods) -> Result<Option<Hold>, Status> {
-        let mut plugins = BTreeMap::new();
-        for plugin in &self.profile.permit {
-            let permit = || plugin.permit(&mut self.state, &self.pod, &self.node);
-            match contained(plugin.name(), "Permit", permit)? {
-                Permission::Allow => {}
-                Permission::Deny(status) => return Err(status.from_plugin(plugin.name())),
-                Permission::Wait(patience) => {
-                    plugins.insert(plugin.name(), patience);
-                }
-            }
-        }
-        let Some((&plugin, &patience)) = plugins.iter().min_by_key(|(_, patience)| **patience) else {
-            return Ok(None);
-        };
-        let verdict = waiting.hold(&self.pod.uid, plugins.into_keys().collect());
+        let holders = self.profile.permit(&mut self.state, &self.pod, &self.node)?;
+        let Some(&(patience, plugin)) = holders.first() else { return Ok(None) };
+        let verdict = waiting.hold(&self.pod.uid, holders.iter().map(|(_, plugin)| *plugin).collect());
         Ok(Some(Hold { verdict, plugin, patience }))
     }
 
     fn unreserve(&mut self) {
-        for plugin in self.profile.reserve.iter().rev() {
-            let unreserve = || plugin.unreserve(&mut self.state, &self.pod, &self.node);
-            let _ = contained(plugin.name(), "Unreserve", unreserve);
-        }
+        self.profile.unreserve(&mut self.state, &self.pod, &self.node);
     }
 }
 
@@ -84,7 +58,7 @@ impl Reservations {
         node: NodeView<'_>,
         waiting: &WaitingPods,
     ) -> Result<Option<Hold>, Status> {
-        let status = reservation.reserve(node);
+        let status = reservation.profile.reserve(&mut reservation.state, &reservation.pod, node);
         let permitted = if status.is_success() { reservation.permit(waiting) } else { Err(status) };
         match permitted {
             Ok(hold) => {

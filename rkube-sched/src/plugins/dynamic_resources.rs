@@ -197,7 +197,7 @@ impl DynamicResources {
         Self {
             client: handle.client.clone(),
             context: handle.context.clone(),
-            claims: Claims::new(listers.get()),
+            claims: Claims::new(listers.get(), handle.client.is_none()),
             classes: listers.get(),
             slices: listers.get(),
             rules: listers.get(),
@@ -478,23 +478,28 @@ impl Score for DynamicResources {
 
 impl Reserve for DynamicResources {
     /// From now on the devices are taken, whoever else is decided about before they are written down.
-    fn reserve(&self, state: &mut CycleState, _: &PodInfo, node: NodeView<'_>) -> Status {
+    fn reserve(&self, state: &mut CycleState, pod: &PodInfo, node: NodeView<'_>) -> Status {
         let Some(State(cycle)) = state.read::<State>() else { return Status::success() };
-        if cycle.search.is_none() {
-            return Status::success();
+        if cycle.search.is_some() {
+            let id = || self.rng.uid().to_string();
+            let found = cycle.found.lock().get(node.name()).map(|found| found.identified(id));
+            let Some(found) = found else { return Status::error("claim allocation not found for node") };
+            let to_allocate = cycle.claims.iter().filter(|claim| allocation(claim).is_none());
+            for (claim, result) in to_allocate.zip(found) {
+                self.claims.pend(claim, result);
+            }
         }
-        let id = || self.rng.uid().to_string();
-        let found = cycle.found.lock().get(node.name()).map(|found| found.identified(id));
-        let Some(found) = found else { return Status::error("claim allocation not found for node") };
-        let to_allocate = cycle.claims.iter().filter(|claim| allocation(claim).is_none());
-        for (claim, result) in to_allocate.zip(found) {
-            self.claims.pend(claim, result);
+        if self.claims.at_once {
+            cycle.claims.iter().for_each(|claim| self.claims.use_by(claim, &pod.pod));
         }
         Status::success()
     }
 
     fn unreserve(&self, state: &mut CycleState, pod: &PodInfo, _: &str) {
         let Some(State(cycle)) = state.read::<State>() else { return };
+        if self.claims.at_once {
+            return cycle.claims.iter().for_each(|claim| self.claims.leave_by(claim, &pod.pod));
+        }
         for (index, claim) in cycle.claims.iter().enumerate() {
             self.claims.settle(claim, None);
             let written = cycle.written.lock().get(&index).cloned();

@@ -549,3 +549,39 @@ fn a_volume_is_given_once_and_clones_know_it() {
     }
     assert_eq!(untouched.ask(new_pod("q", "1", with("two"))).unwrap().choice.node(), Some("a"));
 }
+
+#[cfg(feature = "dra")]
+#[test]
+fn a_device_is_given_once_and_clones_know_it() {
+    let class =
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"}});
+    let slice = json!({
+        "apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "b"},
+        "spec": {
+            "driver": "gpu.example.com", "nodeName": "b", "devices": [{"name": "d"}],
+            "pool": {"name": "b", "generation": 1, "resourceSliceCount": 1}
+        }
+    });
+    let claim = |name: &str| {
+        let request = json!({"name": "r", "exactly": {"deviceClassName": "gpu"}});
+        json!({
+            "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
+            "metadata": {"name": name, "namespace": "default", "uid": name},
+            "spec": {"devices": {"requests": [request]}}
+        })
+    };
+    let with = |claim: &str| json!({"resourceClaims": [{"name": "d", "resourceClaimName": claim}]});
+    let objects = vec![node("a", "8"), node("b", "4"), class, slice, claim("one"), claim("two")];
+    let mut simulator = simulator(objects);
+    let untouched = simulator.clone();
+    assert_eq!(simulator.place(new_pod("p", "1", with("one"))).unwrap().choice.node(), Some("b"));
+    for simulator in [&simulator, &simulator.clone()] {
+        let answer = simulator.ask(new_pod("q", "1", with("two"))).unwrap();
+        assert_eq!(answer.choice, Choice::Nowhere { plugins: ["DynamicResources"].into() }, "{answer}");
+        // Who shares the claim goes where the device is.
+        assert_eq!(simulator.ask(new_pod("r", "1", with("one"))).unwrap().choice.node(), Some("b"));
+    }
+    assert_eq!(untouched.ask(new_pod("q", "1", with("two"))).unwrap().choice.node(), Some("b"));
+    let missing = simulator.ask(new_pod("s", "1", with("three"))).unwrap();
+    assert!(missing.to_string().contains("could not find ResourceClaim \"default/three\""), "{missing}");
+}

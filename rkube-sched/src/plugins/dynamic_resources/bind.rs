@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use k8s_openapi::api::{
     core::v1::Pod,
-    resource::v1::{AllocationResult, ResourceClaim, ResourceClaimConsumerReference},
+    resource::v1::{AllocationResult, ResourceClaim},
 };
 use rkube_api::{
     client::{Api, Client, EventKind, EventRecorder, ObjectKey, PostParams},
@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Cycle, DynamicResources, State, allocation,
-    claims::{FINALIZER, is_reserved_for},
+    claims::{FINALIZER, consumer, is_reserved_for},
     conditions::{Readiness, has_conditions, is_overdue, readiness},
 };
 use crate::{
@@ -226,13 +226,7 @@ async fn write_once(
         }
         new.status.get_or_insert_default().allocation = Some(decided.clone());
     }
-    let consumer = ResourceClaimConsumerReference {
-        resource: "pods".into(),
-        name: pod.metadata.name.clone().unwrap_or_default(),
-        uid: pod.metadata.uid.clone().unwrap_or_default(),
-        ..ResourceClaimConsumerReference::default()
-    };
-    new.status.get_or_insert_default().reserved_for.get_or_insert_default().push(consumer);
+    new.status.get_or_insert_default().reserved_for.get_or_insert_default().push(consumer(pod));
     claims.update_status(&PostParams::default(), new).await.map_err(|error| match decided {
         Some(_) => BindError::Allocation(key, error),
         None => BindError::Reservation(key, error),

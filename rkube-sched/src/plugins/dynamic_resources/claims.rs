@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{Pod, PodResourceClaim},
-    resource::v1::{AllocationResult, ResourceClaim},
+    resource::v1::{AllocationResult, ResourceClaim, ResourceClaimConsumerReference},
 };
 use parking_lot::Mutex;
 use rkube_api::{
@@ -19,6 +19,8 @@ pub(super) const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 #[derive(Debug)]
 pub(super) struct Claims {
     cache: Cache<ResourceClaim>,
+    /// There is nobody to write to, so that what is decided is so at once: in a simulation.
+    pub(super) at_once: bool,
     mine: Mutex<Mine>,
 }
 
@@ -46,6 +48,16 @@ pub(super) fn is_reserved_for(claim: &ResourceClaim, pod: &Pod) -> bool {
     reserved.into_iter().any(|consumer| Some(&consumer.uid) == pod.metadata.uid.as_ref())
 }
 
+/// A pod as one that uses a claim.
+pub(super) fn consumer(pod: &Pod) -> ResourceClaimConsumerReference {
+    ResourceClaimConsumerReference {
+        resource: "pods".into(),
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        ..ResourceClaimConsumerReference::default()
+    }
+}
+
 /// The name of a claim of a pod, and whether it was made for the pod. `None` within: there is none, on purpose.
 fn name_of<'a>(pod: &'a Pod, claim: &'a PodResourceClaim) -> Result<Option<(&'a str, bool)>, String> {
     let of = ObjectKey::of(pod);
@@ -67,8 +79,8 @@ fn name_of<'a>(pod: &'a Pod, claim: &'a PodResourceClaim) -> Result<Option<(&'a 
 }
 
 impl Claims {
-    pub(super) fn new(cache: Cache<ResourceClaim>) -> Self {
-        Self { cache, mine: Mutex::default() }
+    pub(super) fn new(cache: Cache<ResourceClaim>, at_once: bool) -> Self {
+        Self { cache, at_once, mine: Mutex::default() }
     }
 
     /// The newest that is known of a claim.
@@ -77,7 +89,11 @@ impl Claims {
     }
 
     fn newest(&self, claim: Arc<ResourceClaim>) -> Arc<ResourceClaim> {
-        let written = &mut self.mine.lock().written;
+        let mine = &mut *self.mine.lock();
+        if let Some(decided) = mine.pending.get(uid(&claim)).filter(|_| self.at_once) {
+            return decided.clone();
+        }
+        let written = &mut mine.written;
         match written.get(uid(&claim)) {
             Some(newer) if version(newer) > version(&claim) => newer.clone(),
             Some(_) => {
@@ -149,6 +165,26 @@ impl Claims {
     pub(super) fn pending(&self, claim: &ResourceClaim) -> Option<AllocationResult> {
         let mine = self.mine.lock();
         mine.pending.get(uid(claim))?.status.as_ref()?.allocation.clone()
+    }
+
+    /// Where there is nobody to write to: a pod uses a claim from now on.
+    pub(super) fn use_by(&self, claim: &Arc<ResourceClaim>, pod: &Pod) {
+        let mine = &mut *self.mine.lock();
+        let claim = Arc::make_mut(mine.pending.entry(uid(claim).to_owned()).or_insert_with(|| claim.clone()));
+        if !is_reserved_for(claim, pod) {
+            claim.status.get_or_insert_default().reserved_for.get_or_insert_default().push(consumer(pod));
+        }
+    }
+
+    /// It uses it no more. What nobody uses is as it was before.
+    pub(super) fn leave_by(&self, claim: &ResourceClaim, pod: &Pod) {
+        let mine = &mut *self.mine.lock();
+        let Some(kept) = mine.pending.get_mut(uid(claim)) else { return };
+        let users = Arc::make_mut(kept).status.get_or_insert_default().reserved_for.get_or_insert_default();
+        users.retain(|user| Some(&user.uid) != pod.metadata.uid.as_ref());
+        if users.is_empty() {
+            mine.pending.remove(uid(claim));
+        }
     }
 
     /// The decision is written down, or given up.

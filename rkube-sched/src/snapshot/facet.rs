@@ -6,7 +6,7 @@ use super::{NodeId, Snapshot, Sums, Topology};
 
 /// The part of the cluster that a node is in, by one label, and how much counts there: all that a plugin may
 /// look at of a node beside its own object, see
-/// [`Plugin::facets`](crate::framework::Plugin::facets). Or whatever else a plugin has [found out](Marks) about
+/// [`Plugin::facets`](crate::framework::Plugin::facets). Or whatever else a plugin has found out about
 /// each node.
 ///
 /// Where no two nodes are in one part, it is what counts there that a node is known by, and else its part:

@@ -504,6 +504,7 @@ impl Driver {
         let Unfit { diagnosis, plan } = unfit;
         let message = diagnosis.message();
         pod.unschedulable_plugins = diagnosis.unschedulable_plugins;
+        pod.unschedulable_plugins.extend(&plan.refused_by);
         pod.pending_plugins = diagnosis.pending_plugins;
         if diagnosis.all_nodes == 0 {
             // No plugin refused; what helps is a node.

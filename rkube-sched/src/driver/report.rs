@@ -110,7 +110,8 @@ impl Reporter {
         report.victims.clear();
         let error = written.err()?;
         tracing::warn!(pod = %report.pod.key, %error, "the pod's condition was not written");
-        let passes = error.code() >= 500 || matches!(error, ApiError::TooManyRequests { .. });
+        let passes = error.code() >= 500
+            || matches!(error, ApiError::TooManyRequests { .. } | ApiError::Conflict { .. });
         passes.then_some(report)
     }
 
@@ -122,18 +123,19 @@ impl Reporter {
             let Some(newest) = pods.get_opt(&report.pod.key.name).await? else { return Ok(()) };
             pod = newest;
         }
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        loop {
             let Some(change) = self.change(report, &pod) else { return Ok(()) };
             let params = PatchParams::default();
+            tries += 1;
             match pods.patch_status(&report.pod.key.name, &params, &Patch::Strategic(change)).await {
                 Ok(_) | Err(ApiError::NotFound { .. }) => return Ok(()),
-                Err(ApiError::Conflict { .. }) => {}
+                Err(ApiError::Conflict { .. }) if tries < TRIES => {}
                 Err(error) => return Err(error),
             }
             let Some(newest) = pods.get_opt(&report.pod.key.name).await? else { return Ok(()) };
             pod = newest;
         }
-        Ok(())
     }
 
     /// The change to the pod's status; `None` if it says so already, has a node, or is another pod.

@@ -219,6 +219,8 @@ pub struct PostFiltered {
     pub victims: Vec<Victim>,
     /// Pods for which no room is held any more.
     pub displaced: Vec<Arc<PodInfo>>,
+    /// The plugins that refused nodes even if pods went: what they hear of may help the pod, too.
+    pub refused_by: BTreeSet<&'static str>,
 }
 
 impl From<Status> for PostFiltered {

@@ -336,7 +336,9 @@ impl PostFilter for DefaultPreemption {
                     all,
                     said.iter().chain([&others]).map(|(status, nodes)| (status, *nodes)),
                 ));
-                return PostFiltered { status, nomination: Nomination::Clear, ..PostFiltered::default() };
+                let refused_by = said.iter().filter_map(|(status, _)| status.plugin()).collect();
+                let nomination = Nomination::Clear;
+                return PostFiltered { status, nomination, refused_by, ..PostFiltered::default() };
             }
         };
         let victims = (*looked).as_ref().map_or(&[][..], |sacrifice| &sacrifice.victims);
@@ -352,6 +354,7 @@ impl PostFilter for DefaultPreemption {
             nomination: Nomination::Node(node.to_owned()),
             victims: victims.collect(),
             displaced: less.cloned().collect(),
+            ..PostFiltered::default()
         }
     }
 }

@@ -243,6 +243,8 @@ impl Plugin for NodeVolumeLimits {
 
     fn events(&self) -> Vec<Interest> {
         vec![
+            // Its CSINode may come late, or never: then it has no limit.
+            Interest::new(Resource::Node, Actions::ADD),
             Interest::new(Resource::Other(NODES), Actions::ADD | Actions::UPDATE_OTHER),
             Interest::new(Resource::AssignedPod, Actions::DELETE),
             Interest::new(Resource::Other(CLAIMS), Actions::ADD),

@@ -82,3 +82,32 @@ async fn a_higher_pod_takes_the_room_that_a_lesser_one_waits_for() {
     assert_eq!(world.node_of("high").await.as_deref(), Some("a"));
     assert_eq!(world.node_of("middle").await, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_room_would_not_have_helped_looks_again_when_it_would() {
+    let world = World::new(1).await;
+    world.node_with("a", "2", json!({"kubernetes.io/hostname": "a"}), json!({})).await;
+    world.scheduler(Config::default());
+    world.pod("low", "2").await;
+    after(1).await;
+    let beside =
+        json!({"labelSelector": {"matchLabels": {"app": "c"}}, "topologyKey": "kubernetes.io/hostname"});
+    let affinity = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside]}});
+    world.pod_with("high", "1", json!({"priorityClassName": URGENT, "affinity": affinity})).await;
+    after(1).await;
+    let message = world.condition("high").await.message.unwrap();
+    assert!(message.starts_with("0/1 nodes are available: 1 Insufficient cpu."), "{message}");
+    assert!(message.ends_with("1 node(s) didn't match pod affinity rules."), "{message}");
+
+    // It was for the CPU that the pod was refused; what has come makes room worth while.
+    let friend = json!({
+        "metadata": {"name": "friend", "namespace": "default", "labels": {"app": "c"}},
+        "spec": {"nodeName": "a", "priorityClassName": URGENT, "containers": [{"name": "c", "image": "i"}]}
+    });
+    world.pods().create(&PostParams::default(), from(friend)).await.unwrap();
+    after(30).await;
+    assert!(world.pods().get("low").await.unwrap().metadata.deletion_timestamp.is_some());
+    world.delete_pod("low").await;
+    after(30).await;
+    assert_eq!(world.node_of("high").await.as_deref(), Some("a"));
+}

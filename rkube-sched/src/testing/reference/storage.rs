@@ -70,7 +70,11 @@ fn claim(space: &str, number: u8, choice: u8) -> PersistentVolumeClaim {
     let class = one_of(&["there", "made", "part", "told", "now"], choice);
     let mode = one_of(&["ReadWriteOnce", "ReadWriteOnce", "ReadWriteOncePod"], choice / 5);
     let size = format!("{}Gi", 1 + choice / 15 % 4);
-    let meta = json!({"name": format!("c{number}"), "namespace": space, "uid": format!("{space}-{number}")});
+    let mut meta =
+        json!({"name": format!("c{number}"), "namespace": space, "uid": format!("{space}-{number}")});
+    if choice / 60 == 4 {
+        meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
     let resources = json!({"requests": {"storage": size}});
     object(json!({"metadata": meta,
         "spec": {"storageClassName": class, "accessModes": [mode], "resources": resources}}))

@@ -219,6 +219,9 @@ pub struct Volumes {
 pub fn volumes_on(cluster: &Cluster, pod: &Pod, node: &Node) -> Option<Volumes> {
     let storage = &cluster.storage;
     let claims = storage.claims_of(pod)?;
+    if claims.iter().any(|claim| claim.metadata.deletion_timestamp.is_some()) {
+        return None;
+    }
     let (bound, mut unbound): (Vec<_>, Vec<_>) = claims.into_iter().partition(|claim| is_fully_bound(claim));
     let there = |claim: &&PersistentVolumeClaim| {
         storage.volume(volume_name(claim)).is_some_and(|volume| reached(volume, node))

@@ -126,17 +126,19 @@ pub(crate) fn selectors(
 }
 
 fn expression(text: &str, path: &FieldPath<'_>, errors: &mut ErrorList) {
-    if text.len() > EXPRESSION_BYTES {
+    let fits = text.len() <= EXPRESSION_BYTES;
+    if !fits {
         errors.push(FieldError::too_long(path, EXPRESSION_BYTES));
-        return;
     }
     #[cfg(feature = "cel")]
-    match crate::helpers::device_selector::DeviceSelector::compile(text) {
-        Ok(_) => {}
-        Err(error @ crate::helpers::device_selector::SelectorError::TooCostly) => {
-            errors.push(FieldError::forbidden(path, error.to_string()));
+    if fits {
+        match crate::helpers::device_selector::DeviceSelector::compile(text) {
+            Ok(_) => {}
+            Err(error @ crate::helpers::device_selector::SelectorError::TooCostly) => {
+                errors.push(FieldError::forbidden(path, error.to_string()));
+            }
+            Err(error) => errors.push(FieldError::invalid(path, text, error.to_string())),
         }
-        Err(error) => errors.push(FieldError::invalid(path, text, error.to_string())),
     }
 }
 

@@ -10,7 +10,7 @@ use rkube::{
     prelude::*,
 };
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     volumes,
@@ -21,6 +21,9 @@ use crate::{
 const MADE_BEFORE: usize = 100_000;
 /// How many requests are under way while a cluster is filled.
 const AT_ONCE: usize = 64;
+/// So many pods may wait for their nodes before no more are created: a watch that is further behind than the
+/// store's history of 50,000 revisions ends.
+const AHEAD: usize = 20_000;
 
 /// Runs on all cores, on the runtime's own threads: a watcher on another one would have to be woken for each
 /// event.
@@ -61,9 +64,17 @@ async fn filled(workload: &Workload, nodes: usize) -> Cluster {
     volumes::make(cluster.client(), workload, nodes).await;
     let mut bound = watch(&cluster).await;
     let first = workload.sizes(nodes).first;
-    let creating = stream::iter(workload.gated_pods().chain(workload.first_pods(nodes)));
-    let creating = creating.for_each_concurrent(AT_ONCE, |pod| create(cluster.client(), pod));
-    futures::join!(creating, until_bound(&mut bound, "first", first, |_, _| {}));
+    let gated = stream::iter(workload.gated_pods());
+    gated.for_each_concurrent(AT_ONCE, |pod| create(cluster.client(), pod)).await;
+    let ahead = Arc::new(Semaphore::new(AHEAD));
+    let creating = stream::iter(workload.first_pods(nodes)).for_each_concurrent(AT_ONCE, |pod| {
+        let (ahead, client) = (ahead.clone(), cluster.client());
+        async move {
+            ahead.acquire_owned().await.unwrap().forget();
+            create(client, pod).await;
+        }
+    });
+    futures::join!(creating, until_bound(&mut bound, "first", first, |_, _| ahead.add_permits(1)));
     cluster
 }
 
@@ -97,11 +108,13 @@ async fn until_bound(
 async fn create_all(
     client: Client,
     new: impl Iterator<Item = Pod>,
+    ahead: Arc<Semaphore>,
     beside: Option<(usize, Pod)>,
     churns_nodes: bool,
 ) {
     let nodes: Api<Node> = Api::all(client.clone());
     for (number, pod) in new.enumerate() {
+        ahead.clone().acquire_owned().await.unwrap().forget();
         create(client.clone(), pod).await;
         let Some((every, shape)) = &beside else { continue };
         if number % every != every - 1 {
@@ -151,11 +164,13 @@ pub(crate) fn run(workload: &Arc<Workload>, nodes: usize) -> Rates {
         let (client, churns_nodes) = (cluster.client(), workload.churns_nodes);
         let created = Arc::new(Mutex::new(Duration::ZERO));
         let done = created.clone();
+        let ahead = Arc::new(Semaphore::new(AHEAD));
+        let gate = ahead.clone();
         let creating = cluster.context().spawner.spawn("creator", async move {
-            create_all(client, new, beside, churns_nodes).await;
+            create_all(client, new, gate, beside, churns_nodes).await;
             *done.lock() = start.elapsed();
         });
-        until_bound(&mut events, "measured", count, |_, _| {}).await;
+        until_bound(&mut events, "measured", count, |_, _| ahead.add_permits(1)).await;
         let (took, worked) = (start.elapsed(), crate::process_time() - before);
         creating.join().await;
         let a_pod = crate::resident().saturating_sub(full) / count as u64;

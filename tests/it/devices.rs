@@ -244,6 +244,14 @@ fn device_of(claim: Option<&ResourceClaim>) -> Option<&str> {
     Some(&allocation.devices.as_ref()?.results.as_ref()?.first()?.device)
 }
 
+/// Makes the pod `a`, which is given the first device; the name of its claim.
+async fn given_the_first(cluster: &Cluster, pods: &Api<Pod>, claims: &Api<ResourceClaim>) -> String {
+    pods.create(&PostParams::default(), pod("a")).await.unwrap();
+    let name = claim_of(&cluster.wait_for(pods, "a", has_claim).await.unwrap()).to_owned();
+    cluster.wait_for(claims, &name, |claim| device_of(claim) == Some("gpu-0")).await.unwrap();
+    name
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_pod_waits_until_its_device_is_ready_and_gets_another_one_if_that_fails() {
     let cluster = Cluster::builder().simulated(25).nodes(1).start().await.unwrap();
@@ -251,9 +259,8 @@ async fn a_pod_waits_until_its_device_is_ready_and_gets_another_one_if_that_fail
     let slices = offer_fabric(&client).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
-    pods.create(&PostParams::default(), pod("a")).await.unwrap();
-    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
-    let claim = cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-0")).await.unwrap();
+    let name = given_the_first(&cluster, &pods, &claims).await;
+    let claim = claims.get(&name).await.unwrap();
     let allocation = claim.status.as_ref().unwrap().allocation.as_ref().unwrap();
     assert!(allocation.allocation_timestamp.is_some());
     let node =
@@ -312,9 +319,7 @@ async fn a_device_that_is_not_made_ready_in_time_is_given_back() {
     let slices = offer_fabric(&client).await;
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let claims: Api<ResourceClaim> = Api::namespaced(client.clone(), "default");
-    pods.create(&PostParams::default(), pod("a")).await.unwrap();
-    let name = claim_of(&cluster.wait_for(&pods, "a", has_claim).await.unwrap()).to_owned();
-    cluster.wait_for(&claims, &name, |claim| device_of(claim) == Some("gpu-0")).await.unwrap();
+    let name = given_the_first(&cluster, &pods, &claims).await;
     // The next one is taken, once the first has had its ten minutes.
     let mut slice = (*slices.get("fabric").await.unwrap()).clone();
     slice.spec.devices.as_mut().unwrap().remove(0);

@@ -12,6 +12,17 @@ use serde_json::json;
 use crate::support::{World, after, from};
 
 impl World {
+    /// Two pods that come before others and are to run together, of two CPUs each.
+    async fn urgent_gang(&self) {
+        self.group("g", 2).await;
+        for number in 0..2 {
+            let spec = json!({
+                "schedulingGroup": {"podGroupName": "g"}, "priorityClassName": "system-cluster-critical"
+            });
+            self.pod_with(&format!("g-{number}"), "2", spec).await;
+        }
+    }
+
     pub(crate) async fn group(&self, name: &str, least: i32) {
         let group: PodGroup = from(json!({
             "metadata": {"name": name, "namespace": "default"},
@@ -145,13 +156,7 @@ async fn a_gang_that_gives_up_holds_no_room_that_it_made() {
     world.scheduler(Config::default());
     world.pod("lesser", "2").await;
     after(1).await;
-    world.group("g", 2).await;
-    for number in 0..2 {
-        let spec = json!({
-            "schedulingGroup": {"podGroupName": "g"}, "priorityClassName": "system-cluster-critical"
-        });
-        world.pod_with(&format!("g-{number}"), "2", spec).await;
-    }
+    world.urgent_gang().await;
     after(1).await;
     world.delete_pod("lesser").await;
     after(60).await;
@@ -175,13 +180,7 @@ async fn a_pod_of_a_gang_that_is_incomplete_holds_no_room() {
         world.pod(name, "2").await;
     }
     after(1).await;
-    world.group("g", 2).await;
-    for number in 0..2 {
-        let spec = json!({
-            "schedulingGroup": {"podGroupName": "g"}, "priorityClassName": "system-cluster-critical"
-        });
-        world.pod_with(&format!("g-{number}"), "2", spec).await;
-    }
+    world.urgent_gang().await;
     after(1).await;
     assert!(world.nominated("g-0").await.is_some());
     world.delete_pod("g-1").await;

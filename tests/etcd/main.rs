@@ -98,11 +98,16 @@ async fn addresses_and_ports_are_never_given_twice() {
     let ports: BTreeSet<_> = specs().filter_map(|spec| spec.ports.as_ref()?[0].node_port).collect();
     assert_eq!((addresses.len(), ports.len()), (60, 60));
 
-    // Both servers are asked for the same ones at once: one of them gets each.
-    for round in 0..10 {
-        let (port, address) = (30_100 + round, format!("10.96.77.{}", round + 1));
+    // Both servers are asked for the same ones at once: one of them gets each. Nobody has them by chance: these
+    // addresses are given only to who asks, and ports are drawn no more.
+    let free = (30_000..).filter(|port| !ports.contains(port));
+    for (round, port) in free.take(10).enumerate() {
+        let address = format!("10.96.0.{}", round + 101);
         let of = |name: String, port: Option<i32>, address: Option<&str>, at: usize| {
-            let service = service(&name, port, address);
+            let mut service = service(&name, port, address);
+            if port.is_none() {
+                service.spec.as_mut().unwrap().type_ = None;
+            }
             let services = services[at].clone();
             async move { services.create(&PostParams::default(), service).await.is_ok() }
         };
